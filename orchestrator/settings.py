@@ -1,0 +1,168 @@
+"""Django settings, and the only reader of the environment.
+
+`ENV` holds every variable the engine understands, checked once at boot: a wrong value stops the boot and
+names the variable. Lengths of time are bare numbers with their unit in the name.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+class Environment(BaseSettings):
+    """The environment variables of the engine, typed. `DATABASE_URL` and `REDIS_URL` have no prefix."""
+
+    model_config = SettingsConfigDict(env_prefix="TORPOR_", extra="ignore", frozen=True)
+
+    state: Path = Path(".torpor")  # where the embedded stores keep everything
+    database_url: str = Field(default="", validation_alias="DATABASE_URL")
+    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    secret_key: str = ""
+    debug: bool = False
+    allowed_hosts: str = "*"  # comma-separated
+    public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
+    admin_token: str = ""
+    log_level: str = "INFO"
+
+    shards: int = Field(default=64, ge=1, le=4096)
+    batch_signals: int = Field(default=64, ge=1, le=4096)  # signals one turn of the pump takes
+    lock_lease_ms: int = Field(default=3_000, ge=100)
+    sweep_interval_ms: int = Field(default=1_000, ge=50)
+
+    runner_ping_interval_ms: int = Field(default=3_000, ge=50)
+    runner_ping_timeout_ms: int = Field(default=15_000, ge=100)
+    runner_eligible_ms: int = Field(default=10_000, ge=100)  # silent for longer: nothing new is allocated to it
+    runner_lost_ms: int = Field(default=15_000, ge=100)  # silent for longer: its actors are lost
+    runner_init_timeout_ms: int = Field(default=5_000, ge=100)
+    normal_drain_grace_ms: int = Field(default=30_000, ge=0)
+    evict_handshake_ms: int = Field(default=1_000, ge=0)
+
+    actor_start_ms: int = Field(default=30_000, ge=100)
+    actor_stop_ms: int = Field(default=1_800_000, ge=100)
+    actor_pending_ms: int = Field(default=60_000, ge=100)  # longest wait for a slot after a wake or a restart
+
+    gateway_ready_ms: int = Field(default=30_000, ge=100)
+    gateway_request_ms: int = Field(default=60_000, ge=100)
+    gateway_response_start_ms: int = Field(default=300_000, ge=100)
+    gateway_repeat_wake_ms: int = Field(default=1_500, ge=50)
+    gateway_rewakes: int = Field(default=8, ge=0)
+    gateway_body_bytes: int = Field(default=20 * 1024 * 1024, ge=0)
+
+    serverless_streams: int = Field(default=2_000, ge=1)  # held by one connector process at the most
+    serverless_claim_ms: int = Field(default=5_000, ge=500)  # a connector silent for longer loses its streams
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute_without_trailing_slash(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must be an absolute http or https URL")
+        return value.rstrip("/")
+
+
+def _read_environment() -> Environment:
+    try:
+        return Environment()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            variable = name if name.isupper() else f"TORPOR_{name.upper()}"
+            lines.append(f"{variable}={problem['input']!r}: {problem['msg']}")
+        raise ImproperlyConfigured("\n".join(lines)) from None
+
+
+ENV = _read_environment()
+STATE_DIR = ENV.state.resolve()
+REDIS_URL = ENV.redis_url or f"unix://{STATE_DIR / 'redis.sock'}?db=0"
+
+
+def _database() -> dict[str, Any]:
+    url = ENV.database_url or f"sqlite:///{STATE_DIR / 'torpor.sqlite3'}"
+    try:
+        config: dict[str, Any] = dict(dj_database_url.parse(url))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL={url!r}: {error}") from None
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["ENGINE"] = "orchestrator.sqlite"
+    elif config["ENGINE"] != "django.db.backends.postgresql":
+        raise ImproperlyConfigured(f"DATABASE_URL={url!r}: only sqlite and postgresql are supported")
+    return config | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
+
+
+def _secret_key() -> str:
+    """Return the configured key, else the one `up` stored, else one for this process alone."""
+    stored = STATE_DIR / "secret_key"
+    if ENV.secret_key:
+        return ENV.secret_key
+    return stored.read_text().strip() if stored.exists() else secrets.token_urlsafe(50)
+
+
+DATABASES = {"default": _database()}
+SECRET_KEY = _secret_key()
+DEBUG = ENV.debug
+ALLOWED_HOSTS = [host.strip() for host in ENV.allowed_hosts.split(",") if host.strip()]
+ROOT_URLCONF = "orchestrator.urls"
+ASGI_APPLICATION = "orchestrator.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+STATIC_URL = "/static/"
+
+INSTALLED_APPS = [
+    "daphne",
+    "orchestrator",
+    "runners",
+    "actors",
+    "gateway",
+    "channels",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [{"address": REDIS_URL}], "prefix": "torpor-channels"},
+    }
+}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": ENV.log_level},
+    "loggers": {"django.server": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
+}

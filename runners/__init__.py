@@ -1,0 +1,1 @@
+"""Runners: the processes that host actors, the pools they belong to, and the protocol they speak."""
