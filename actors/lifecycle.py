@@ -1,0 +1,642 @@
+"""One actor's life: what it is, what can happen to it, and what follows. Does no I/O.
+
+`decide` is the only place where an actor changes. The workflow (`tasks.py`) feeds it signals in order,
+stores the state it returns and performs the effects. The states and their rules are those of PROTOCOL
+§4.3 to §4.10 as settled by DESIGN §11.
+
+    Created ─ Pending ─ Starting ─ Running ─ Stopping ─┬─ Asleep ─ Pending …
+                 └─ Backoff ◄──── after a failure ─────┤
+                                                       └─ Destroyed
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+
+class CrashPolicy(StrEnum):
+    """What becomes of an actor that ended without meaning to."""
+
+    SLEEP = "sleep"  # it sleeps until somebody calls it
+    RESTART = "restart"  # it is started again, after a backoff
+    DESTROY = "destroy"  # it is gone
+
+
+class FailureKind(StrEnum):
+    """Why an actor is not running although it should be; the API's `error` (API §3.1)."""
+
+    NO_CAPACITY = "no_capacity"  # no runner had a free slot
+    RUNNER_NO_RESPONSE = "runner_no_response"  # the runner never said running, or never said stopped
+    RUNNER_CONNECTION_LOST = "runner_connection_lost"  # the runner went silent
+    RUNNER_DRAINING_TIMEOUT = "runner_draining_timeout"  # it did not stop while its runner drained
+    CRASHED = "crashed"  # it stopped with an error
+    INTERNAL_ERROR = "internal_error"  # the engine failed on it
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure and what is known of it: the runner for `runner_*`, the message for `crashed`."""
+
+    kind: FailureKind
+    runner_id: str | None = None
+    message: str | None = None
+
+
+class Cause(StrEnum):
+    """Why an actor waits for a slot; it decides how long it may wait."""
+
+    CREATION = "creation"  # without limit, or not at all: see `NoSlot`
+    WAKE = "wake"  # until `Limits.pending`, then it sleeps again
+    ALARM = "alarm"  # without limit
+    RESTART = "restart"  # until `Limits.pending`, then it sleeps
+
+
+class StopReason(StrEnum):
+    """Why an actor was told to stop."""
+
+    SLEEP = "sleep"  # it, or the API, asked for sleep
+    STOP = "stop"  # it asked to end
+    DRAIN = "drain"  # its runner goes away
+    RESCHEDULE = "reschedule"  # the API asked for a new start elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take."""
+
+    start: timedelta  # from StartActor to running
+    stop: timedelta  # from StopActor to stopped
+    pending: timedelta  # longest wait for a slot after a wake or a restart
+    ask_again: timedelta = timedelta(seconds=2)  # a pending actor looks for a slot this often
+    audit: timedelta = timedelta(minutes=5)  # a running actor's runner is looked at this often
+    backoff: timedelta = timedelta(seconds=2)
+    backoff_exponent: int = 8
+    backoff_reset: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What an actor carries through every state."""
+
+    policy: CrashPolicy
+    generation: int = -1  # the last one authorised; the first is 0
+    failure: Failure | None = None
+    retries: int = 0  # attempts that followed a failure, within `Limits.backoff_reset`
+    retried_at: datetime | None = None
+    started_at: datetime | None = None  # when it first ran
+    alarm_at: datetime | None = None  # wakes it when it is asleep then
+    alarm_spent_at: datetime | None = None  # the last alarm that came due while it seemed to run
+    alarm_overdue: bool = False  # `alarm_at` was in the past when it was set: it wakes, whatever ran then
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Stored, and nothing has been decided yet."""
+
+    life: Life
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Waits for a slot."""
+
+    life: Life
+    since: datetime  # its place in the queue of its pool
+    cause: Cause
+    due: datetime  # looks for a slot again
+    gives_up_at: datetime | None  # then it sleeps
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Failed a moment ago and waits before the next attempt."""
+
+    life: Life
+    cause: Cause
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Has a slot; its runner was told to start it."""
+
+    life: Life
+    runner_id: str
+    event_index: int  # the greatest index seen of this generation's events; -1 before the first
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Runs and takes traffic."""
+
+    life: Life
+    runner_id: str
+    event_index: int
+    connectable_at: datetime
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """Was told to stop and has not said stopped yet. Takes no new traffic."""
+
+    life: Life
+    runner_id: str
+    event_index: int
+    connectable_at: datetime | None
+    reason: StopReason
+    due: datetime
+    wake_after: bool  # somebody asked for it meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Asleep:
+    """Costs nothing until somebody calls it or its alarm is due."""
+
+    life: Life
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """Gone for good."""
+
+    life: Life
+    at: datetime
+
+
+State = Created | Pending | Backoff | Starting | Running | Stopping | Asleep | Destroyed
+Allocated_ = Starting | Running | Stopping
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """It was created: begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Somebody wants to reach it. `request` says what for, in the timeline only."""
+
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFree:
+    """A slot may be free in its pool: look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """It was given a slot of this runner."""
+
+    runner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoSlot:
+    """There is no slot for it now. `on_demand`: its pool starts runners when they are needed."""
+
+    on_demand: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReport:
+    """Its runner says: running."""
+
+
+@dataclass(frozen=True, slots=True)
+class SleepIntent:
+    """It wants to sleep."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopIntent:
+    """It wants to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedReport:
+    """Its runner says: stopped, well or with an error."""
+
+    ok: bool
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmReport:
+    """It set its one alarm, or cleared it."""
+
+    at: datetime | None
+
+
+Report = RunningReport | SleepIntent | StopIntent | StoppedReport | AlarmReport
+
+
+@dataclass(frozen=True, slots=True)
+class FromRunner:
+    """A report of a runner. Of another runner or generation, or seen before, it means nothing."""
+
+    runner_id: str
+    generation: int
+    index: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLost:
+    """The runner is gone, and the actor with it. `seen_at`: when the runner was last heard of."""
+
+    runner_id: str
+    seen_at: datetime
+    kind: FailureKind = FailureKind.RUNNER_CONNECTION_LOST
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Its runner is connected and does not have it (any more)."""
+
+    runner_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerDraining:
+    """Its runner goes away at `until` at the latest."""
+
+    runner_id: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """The API asks it to sleep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reschedule:
+    """The API asks for a fresh start, on another runner if need be; ends a backoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """The API ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Signal = (
+    Start
+    | Wake
+    | SlotFree
+    | Allocated
+    | NoSlot
+    | FromRunner
+    | RunnerLost
+    | Missing
+    | RunnerDraining
+    | Sleep
+    | Reschedule
+    | Destroy
+    | Tick
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Look for a slot now; `Allocated` or `NoSlot` is the answer, in the same transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Put StartActor for this generation into the runner's command log."""
+
+    runner_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Put StopActor for this generation into the runner's command log."""
+
+    runner_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deallocate:
+    """Give the slot back to the runner."""
+
+    runner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bump:
+    """The pool's demand may have changed, or it may have forgotten it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Look whether this runner is still there, and say `RunnerLost` if not."""
+
+    runner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReady:
+    """Tell whoever waits that the actor takes traffic."""
+
+    runner_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishStopped:
+    """Tell whoever waits or talks to it that this generation has ended."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishDestroyed:
+    """Tell whoever waits or talks to it that it is gone."""
+
+
+Effect = (
+    Allocate
+    | Dispatch
+    | Halt
+    | Deallocate
+    | Bump
+    | Audit
+    | PublishReady
+    | PublishStopped
+    | PublishDestroyed
+)
+
+Step = tuple[State, list[Effect]]
+
+
+def due_at(state: State) -> datetime | None:
+    """Return when the state wants its next `Tick`; None only where nothing is waited for."""
+    match state:
+        case Created(due=due) | Pending(due=due) | Backoff(due=due) | Starting(due=due):
+            return due
+        case Running(due=due) | Stopping(due=due):
+            alarm = state.life.alarm_at
+            return due if alarm is None or state.life.alarm_overdue else min(due, alarm)
+        case Asleep(life):
+            return life.alarm_at
+        case Destroyed():
+            return None
+
+
+def decide(state: State, signal: Signal, now: datetime, limits: Limits) -> Step:
+    """Return the next state and the effects to perform, in order.
+
+    Every pair has an answer. A signal that is stale or means nothing here gives back the same state
+    (or one that remembers no more than the signal's index) and no effects.
+    """
+    match state:
+        case Created() | Pending() | Backoff():
+            return _before_a_slot(state, signal, now, limits)
+        case Starting() | Running() | Stopping():
+            return _with_a_slot(state, signal, now, limits)
+        case Asleep():
+            return _asleep(state, signal, now, limits)
+        case Destroyed():
+            return state, []
+
+
+def _before_a_slot(state: Created | Pending | Backoff, signal: Signal, now: datetime, limits: Limits) -> Step:
+    match signal:
+        case Destroy():
+            return Destroyed(state.life, now), [PublishDestroyed(), Bump()]
+        case Allocated(runner_id) if isinstance(state, Pending):
+            life = replace(state.life, generation=state.life.generation + 1, failure=None)
+            starting = Starting(life, runner_id, -1, now + limits.start)
+            return starting, [Dispatch(runner_id, life.generation)]
+        case NoSlot(on_demand) if isinstance(state, Pending):
+            return _without_a_slot(state, on_demand, now)
+        case Start() | Wake() | SlotFree() | Reschedule() | Tick():
+            match state:
+                case Created(life):
+                    return _queue(life, Cause.CREATION, now, limits)
+                case Pending():
+                    return _look_again(state, signal, now, limits)
+                case Backoff(life, cause, due):
+                    if isinstance(signal, Reschedule) or now >= due:
+                        return _queue(life, cause, now, limits)
+                    return state, []
+        case Allocated() | NoSlot() | FromRunner() | RunnerLost() | Missing() | RunnerDraining() | Sleep():
+            return state, []
+
+
+def _queue(life: Life, cause: Cause, now: datetime, limits: Limits) -> Step:
+    """Join the queue of the pool and look for a slot."""
+    gives_up_at = now + limits.pending if cause in (Cause.WAKE, Cause.RESTART) else None
+    return Pending(life, now, cause, now + limits.ask_again, gives_up_at), [Allocate()]
+
+
+def _look_again(state: Pending, signal: Signal, now: datetime, limits: Limits) -> Step:
+    gives_up_at = state.gives_up_at
+    if isinstance(signal, Wake) and gives_up_at is not None:
+        gives_up_at = now + limits.pending
+    if gives_up_at is not None and now >= gives_up_at:
+        return Asleep(state.life, now), [Bump()]
+    return replace(state, due=now + limits.ask_again, gives_up_at=gives_up_at), [Allocate()]
+
+
+def _without_a_slot(state: Pending, on_demand: bool, now: datetime) -> Step:
+    life = state.life
+    if life.failure is None:
+        life = replace(life, failure=Failure(FailureKind.NO_CAPACITY))
+    if state.cause is Cause.CREATION and life.policy is CrashPolicy.SLEEP and not on_demand:
+        return Asleep(life, now), []
+    return replace(state, life=life), [Bump()]
+
+
+def _asleep(state: Asleep, signal: Signal, now: datetime, limits: Limits) -> Step:
+    match signal:
+        case Destroy():
+            return Destroyed(state.life, now), [PublishDestroyed()]
+        case Reschedule():
+            return _queue(state.life, Cause.WAKE, now, limits)
+        case Wake():
+            return _attempt(state.life, Cause.WAKE, now, limits)
+        case Tick() if state.life.alarm_at is not None and now >= state.life.alarm_at:
+            life = replace(state.life, alarm_at=None, alarm_overdue=False)
+            return _attempt(life, Cause.ALARM, now, limits)
+        case (
+            Start()
+            | SlotFree()
+            | Allocated()
+            | NoSlot()
+            | FromRunner()
+            | RunnerLost()
+            | Missing()
+            | RunnerDraining()
+            | Sleep()
+            | Tick()
+        ):
+            return state, []
+
+
+def _attempt(life: Life, cause: Cause, now: datetime, limits: Limits) -> Step:
+    """Queue at once after a graceful end; after a failure the first attempt is free, later ones wait."""
+    if not _failed(life):
+        return _queue(life, cause, now, limits)
+    if life.retried_at is None or now - life.retried_at >= limits.backoff_reset:
+        return _queue(replace(life, retries=1, retried_at=now), cause, now, limits)
+    exponent = min(life.retries - 1, limits.backoff_exponent)
+    jitter = timedelta(milliseconds=now.microsecond % 500)
+    until = now + limits.backoff * 2**exponent + jitter
+    return Backoff(replace(life, retries=life.retries + 1, retried_at=until), cause, until), []
+
+
+def _failed(life: Life) -> bool:
+    return life.failure is not None and life.failure.kind is not FailureKind.NO_CAPACITY
+
+
+def _with_a_slot(state: Allocated_, signal: Signal, now: datetime, limits: Limits) -> Step:
+    generation = state.life.generation
+    match signal:
+        case FromRunner(runner_id, of, index, report):
+            if runner_id != state.runner_id or of != generation or index <= state.event_index:
+                return state, []
+            return _reported(replace(state, event_index=index), report, now, limits)
+        case Wake():
+            if isinstance(state, Running):
+                return state, [PublishReady(state.runner_id, generation)]
+            if isinstance(state, Stopping):
+                return replace(state, wake_after=True), []
+            return state, []
+        case Destroy():
+            destroyed = Destroyed(state.life, now)
+            halt = Halt(state.runner_id, generation)
+            return destroyed, [halt, Deallocate(state.runner_id), PublishDestroyed(), Bump()]
+        case Sleep():
+            return _stop(state, StopReason.SLEEP, now + limits.stop)
+        case Reschedule():
+            step = _stop(state, StopReason.RESCHEDULE, now + limits.stop)
+            return (replace(step[0], wake_after=True), step[1]) if isinstance(step[0], Stopping) else step
+        case RunnerDraining(runner_id, until) if runner_id == state.runner_id:
+            if isinstance(state, Stopping):
+                return replace(state, due=min(state.due, until)), []
+            return _stop(state, StopReason.DRAIN, until)
+        case RunnerLost(runner_id, seen_at, kind) if runner_id == state.runner_id:
+            return _lost(state, kind, now, limits, seen_at=seen_at)
+        case Missing(runner_id, of) if runner_id == state.runner_id and of == generation:
+            return _lost(state, FailureKind.RUNNER_CONNECTION_LOST, now, limits, seen_at=now)
+        case Tick():
+            return _time_passed(state, now, limits)
+        case Start() | SlotFree() | Allocated() | NoSlot() | RunnerDraining() | RunnerLost() | Missing():
+            return state, []
+
+
+def _reported(state: Allocated_, report: Report, now: datetime, limits: Limits) -> Step:
+    match report:
+        case RunningReport():
+            if not isinstance(state, Starting):
+                return state, []
+            life = replace(state.life, started_at=state.life.started_at or now)
+            running = Running(life, state.runner_id, state.event_index, now, now + limits.audit)
+            return running, [PublishReady(state.runner_id, life.generation)]
+        case SleepIntent():
+            return _stop(state, StopReason.SLEEP, now + limits.stop)
+        case StopIntent():
+            return _stop(state, StopReason.STOP, now + limits.stop)
+        case StoppedReport(ok, message):
+            return _stopped(state, ok, message, now, limits)
+        case AlarmReport(at):
+            overdue = at is not None and at <= now
+            return replace(state, life=replace(state.life, alarm_at=at, alarm_overdue=overdue)), []
+        case _:
+            assert_never(report)
+
+
+def _stop(state: Allocated_, reason: StopReason, due: datetime) -> Step:
+    """Tell it to stop; a second reason changes nothing."""
+    if isinstance(state, Stopping):
+        return state, []
+    connectable_at = state.connectable_at if isinstance(state, Running) else None
+    stopping = Stopping(
+        state.life, state.runner_id, state.event_index, connectable_at, reason, due, wake_after=False
+    )
+    return stopping, [Halt(state.runner_id, state.life.generation)]
+
+
+def _time_passed(state: Allocated_, now: datetime, limits: Limits) -> Step:
+    life = state.life
+    if life.alarm_at is not None and now >= life.alarm_at and not life.alarm_overdue:
+        if isinstance(state, Stopping):
+            state = replace(state, wake_after=True)
+        # An awake actor keeps its own timers; should its runner turn out to be gone, the alarm counts.
+        spent = replace(life, alarm_at=None, alarm_spent_at=life.alarm_at)
+        state = replace(state, life=spent)
+    if now < state.due:
+        return state, []
+    match state:
+        case Running():
+            return replace(state, due=now + limits.audit), [Audit(state.runner_id)]
+        case Starting():
+            return _lost(state, FailureKind.RUNNER_NO_RESPONSE, now, limits, seen_at=now)
+        case Stopping(reason=reason):
+            late = reason is StopReason.DRAIN
+            kind = FailureKind.RUNNER_DRAINING_TIMEOUT if late else FailureKind.RUNNER_NO_RESPONSE
+            return _lost(state, kind, now, limits, seen_at=now)
+
+
+def _stopped(state: Allocated_, ok: bool, message: str | None, now: datetime, limits: Limits) -> Step:
+    """Judge a stop by what was asked for, then by its code (PROTOCOL §4.6)."""
+    reason = state.reason if isinstance(state, Stopping) else None
+    if reason in (StopReason.SLEEP, StopReason.DRAIN, StopReason.RESCHEDULE):
+        life = replace(state.life, failure=None, retries=0, retried_at=None)
+        return _ended(state, life, now, limits, asleep=reason is not StopReason.DRAIN)
+    if ok:
+        effects = _farewell(state)
+        return Destroyed(state.life, now), [*effects, PublishDestroyed(), Bump()]
+    life = replace(state.life, failure=Failure(FailureKind.CRASHED, message=message))
+    return _ended(state, life, now, limits, asleep=False)
+
+
+def _lost(
+    state: Allocated_, kind: FailureKind, now: datetime, limits: Limits, *, seen_at: datetime
+) -> Step:
+    """End a generation that will not say stopped; the old runner is told to stop it, should it live."""
+    life = state.life
+    asleep = isinstance(state, Stopping) and state.reason is StopReason.SLEEP
+    if not asleep:
+        life = replace(life, failure=Failure(kind, runner_id=state.runner_id))
+    if life.alarm_spent_at is not None and life.alarm_spent_at >= seen_at and life.alarm_at is None:
+        life = replace(life, alarm_at=life.alarm_spent_at, alarm_overdue=True)
+    next_state, effects = _ended(state, life, now, limits, asleep=asleep)
+    return next_state, [Halt(state.runner_id, life.generation), *effects]
+
+
+def _ended(state: Allocated_, life: Life, now: datetime, limits: Limits, *, asleep: bool) -> Step:
+    """Go where the crash policy says, or to sleep if that was the wish; and wake again if asked to."""
+    farewell = _farewell(state)
+    life = replace(life, alarm_spent_at=None)
+    wake_after = isinstance(state, Stopping) and state.wake_after
+    if asleep or life.policy is CrashPolicy.SLEEP:
+        if life.alarm_at is not None and now >= life.alarm_at:
+            life, wake_after = replace(life, alarm_at=None, alarm_overdue=False), True
+        if not wake_after:
+            return Asleep(life, now), [*farewell, Bump()]
+        next_state, effects = _attempt(life, Cause.WAKE, now, limits)
+        return next_state, [*farewell, Bump(), *effects]
+    if life.policy is CrashPolicy.RESTART:
+        next_state, effects = _attempt(life, Cause.RESTART, now, limits)
+        return next_state, [*farewell, Bump(), *effects]
+    return Destroyed(life, now), [*farewell, PublishDestroyed(), Bump()]
+
+
+def _farewell(state: Allocated_) -> list[Effect]:
+    return [Deallocate(state.runner_id), PublishStopped(state.life.generation)]

@@ -1,0 +1,141 @@
+"""Signals on their way to a workflow: one Redis stream per shard, and a task that drains it.
+
+`post` is the only way to reach an actor, a runner or a pool. What it writes is a hint: Redis may lose it, so
+whoever waits asks again and the sweep signals what is overdue (DESIGN §2, rule 4). A signal is a JSON object;
+its shape is its house's affair (`codec.py`). Signals to one key are handled in the order they were posted by
+one sender.
+"""
+
+import json
+import threading
+import zlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from orchestrator.celery import app
+from orchestrator.redis import get_redis
+
+Signal = dict[str, Any]
+
+_POST = """
+redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 's', ARGV[2])
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return 1 end
+return 0
+"""
+"""Append, and say whether a task is needed: none is while the lock is held, as its holder looks again before it
+lets go, nor while one is under way. That mark expires, so a task that was lost costs at most its lifetime."""
+
+_TASK_MARK_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One signal to one actor, runner or pool."""
+
+    workflow: str
+    key: str
+    signal: Signal
+
+
+def shard_of(key: str) -> int:
+    """Return the shard of an actor, runner or pool; the same in every process."""
+    return zlib.crc32(key.encode()) % settings.ENV.shards
+
+
+def stream_name(workflow: str, shard: int) -> str:
+    """Return the Redis key of a shard's mailbox. The braces keep a shard's keys in one slot of a cluster."""
+    return f"torpor:mailbox:{{{workflow}:{shard}}}"
+
+
+def lock_name(workflow: str, shard: int) -> str:
+    """Return the Redis key of a shard's lock."""
+    return f"torpor:lock:{{{workflow}:{shard}}}"
+
+
+def mark_name(workflow: str, shard: int) -> str:
+    """Return the Redis key that says a task for this shard is under way."""
+    return f"torpor:due:{{{workflow}:{shard}}}"
+
+
+def post(workflow: str, key: str, *signals: Signal) -> None:
+    """Append signals to the mailbox of one actor, runner or pool and see to it that a task drains it.
+
+    Blocks for a Redis round trip or two; raises `redis.RedisError` if the store is away.
+    """
+    post_all(Letter(workflow, key, signal) for signal in signals)
+
+
+def post_on_commit(workflow: str, key: str, *signals: Signal) -> None:
+    """Post when the running transaction commits (at once outside of one)."""
+    transaction.on_commit(lambda: post(workflow, key, *signals))
+
+
+def post_all(letters: Iterable[Letter]) -> None:
+    """Post many signals in one round trip."""
+    addressed = [(letter, shard_of(letter.key)) for letter in letters]
+    if not addressed:
+        return
+    pipeline = get_redis().pipeline(transaction=False)
+    for letter, shard in addressed:
+        name = letter.workflow
+        keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard))
+        body = json.dumps(letter.signal, separators=(",", ":"))
+        pipeline.eval(_POST, 3, *keys, letter.key, body, _TASK_MARK_MS)
+    answers = pipeline.execute()
+    wanted = {(letter.workflow, shard) for (letter, shard), task in zip(addressed, answers, strict=True) if task}
+    for workflow, shard in wanted:
+        send_task(workflow, shard)
+
+
+def send_task(workflow: str, shard: int) -> None:
+    """Enqueue the task that drains a shard."""
+    app.send_task("orchestrator.advance_shard", args=(workflow, shard), ignore_result=True)
+
+
+class Postman:
+    """Posts from an event loop without ever blocking it: a thread takes whatever has gathered, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Letter, Future[None]]] = deque()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def post(self, workflow: str, key: str, signal: Signal) -> Future[None]:
+        """Queue a signal; the future ends when Redis has it, or with the error that kept it."""
+        future: Future[None] = Future()
+        self._waiting.append((Letter(workflow, key, signal), future))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
+            self._thread.start()
+        self._wake.set()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            batch: list[tuple[Letter, Future[None]]] = []
+            while self._waiting:
+                batch.append(self._waiting.popleft())
+            self._deliver(batch)
+
+    def _deliver(self, batch: Sequence[tuple[Letter, Future[None]]]) -> None:
+        try:
+            post_all(letter for letter, _ in batch)
+        except Exception as error:  # every sender learns of it; the thread lives on
+            for _, future in batch:
+                future.set_exception(error)
+        else:
+            for _, future in batch:
+                future.set_result(None)
+
+
+postman = Postman()
+"""This process's postman, for consumers."""
