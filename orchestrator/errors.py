@@ -71,3 +71,15 @@ class DatacenterNotFound(OrchestratorError):
     """There is no datacenter of this name."""
 
     group, code, status = "datacenter", "not_found", 400
+
+
+class BusUnavailable(OrchestratorError):
+    """The link between this process and the others is down."""
+
+    group, code, status = "core", "bus_unavailable", 503
+
+
+class BusOverloaded(OrchestratorError):
+    """Too much waits to be sent to other processes."""
+
+    group, code, status = "core", "bus_overloaded", 503
