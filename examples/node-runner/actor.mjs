@@ -55,6 +55,8 @@ export function createRunner(client, settings) {
       case "/alarm":
         runner.setAlarm(actorId, Date.now() + Number(url.searchParams.get("ms") ?? 1000));
         return json(about);
+      case "/length":
+        return json({ ...about, bytes: (await request.arrayBuffer()).byteLength });
       case "/slow":
         await pause(Number(url.searchParams.get("ms") ?? 1000));
         return json(about);

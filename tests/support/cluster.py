@@ -1,0 +1,144 @@
+"""A whole engine as child processes on given stores: what a production machine runs, on free ports."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import httpx
+
+from tests.support.api import Api, wait_until
+from tests.support.child import REPOSITORY, Child
+
+Server = Literal["daphne", "uvicorn"]
+Arrow = dict[str, Any]
+READY_SECONDS = 60.0  # for the slowest process on a busy machine
+MANAGE_SECONDS = 120.0
+
+WORKER = (
+    "-m celery -A orchestrator.celery worker --pool solo --concurrency 1"
+    " --without-gossip --without-mingle --without-heartbeat -Q torpor --loglevel INFO -n"
+)
+
+
+class Cluster:
+    """Web processes, a Celery worker, a connector and a sweeper around one database and one Redis.
+
+    `webs[0]` is where runners connect (the public URL). `env` overrides what the processes find in their
+    environment. Logs are files in `directory`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        database_url: str,
+        redis_url: str,
+        server: Server = "daphne",
+        webs: int = 2,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.redis_url = redis_url
+        ports = [_free_port() for _ in range(webs)]
+        self.urls = [f"http://127.0.0.1:{port}" for port in ports]
+        self._env = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "TORPOR_STATE": str(directory / "state"),
+            "TORPOR_PUBLIC_URL": self.urls[0],
+            "TORPOR_SECRET_KEY": "a key for tests alone",
+            "DJANGO_SETTINGS_MODULE": "orchestrator.settings",
+        } | dict(env or {})
+        self.webs = [self._web(f"web{index}", port, server) for index, port in enumerate(ports)]
+        self.worker = self._child("worker", *WORKER.split(), f"{directory.name}@%h")
+        self.connector = self._child("connector", "manage.py", "runworker", "serverless")
+        self.sweeper = self._child("sweeper", "manage.py", "sweeper")
+        self.children = [*self.webs, self.worker, self.connector, self.sweeper]
+        self.api = Api(self.urls[0])
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Prepare the database, start everything and wait until the web processes answer."""
+        self.manage("migrate", "--verbosity", "0")
+        for child in self.children:
+            child.start()
+        for web in range(len(self.webs)):
+            self.wait_healthy(web)
+
+    def stop(self) -> None:
+        """Stop everything, the web processes first."""
+        self.api.close()
+        for child in self.children:
+            child.stop()
+
+    def wait_healthy(self, web: int = 0) -> None:
+        """Wait until that web process answers."""
+
+        process = self.webs[web]
+
+        def healthy() -> bool:
+            assert process.alive, f"{process.name} has ended:\n{process.output()}"
+            try:
+                return httpx.get(f"{self.urls[web]}/health", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(healthy, lambda: f"{process.name} answers:\n{process.output()}", READY_SECONDS)
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command in this engine and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=REPOSITORY,
+            env=self.worker.env,
+            capture_output=True,
+            text=True,
+            timeout=MANAGE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"manage.py {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def timeline(self, actor_id: str) -> list[Arrow]:
+        """Return the recorded arrows of an actor, oldest first: at, source, target, label, generation, …"""
+        return list(json.loads(self.manage("timeline", actor_id, "--json")))
+
+    def marks(self) -> dict[str, int]:
+        """Return how much each process has written so far; see `logs`."""
+        return {child.name: child.log.stat().st_size if child.log.exists() else 0 for child in self.children}
+
+    def logs(self, since: Mapping[str, int]) -> str:
+        """Return what the processes wrote after `since`, one section each."""
+        sections = [f"--- {child!r}\n{child.output(since.get(child.name, 0))}" for child in self.children]
+        return "\n".join(sections)
+
+    def _web(self, name: str, port: int, server: Server) -> Child:
+        where = ["--host", "127.0.0.1", "--port", str(port), "--server", server]
+        return self._child(name, "manage.py", "serve", *where)
+
+    def _child(self, name: str, *arguments: str) -> Child:
+        return Child(name, [sys.executable, *arguments], self.directory / f"{name}.log", self._env)
+
+
+def _free_port() -> int:
+    """Return a loopback port nobody listens on; a process that starts again keeps it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

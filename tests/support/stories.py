@@ -1,0 +1,48 @@
+"""Beginnings that several stories share, and the pictures they are compared with."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pytest
+
+from tests.support.cluster import Cluster
+from tests.support.endpoint import Application
+
+T = TypeVar("T")
+
+ENGINES = ("sqlite-daphne", "sqlite-uvicorn", "postgresql-daphne", "postgresql-uvicorn")
+
+
+def engines(*names: str) -> pytest.MarkDecorator:
+    """Tell the story once on each of these engines, `store-server`."""
+    assert set(names) <= set(ENGINES)
+    return pytest.mark.parametrize(
+        "cluster", [_engine(name) for name in names], indirect=True, scope="session"
+    )
+
+
+def _engine(name: str) -> object:
+    marks = [pytest.mark.xdist_group(name)]
+    if name.startswith("postgresql"):
+        marks.append(pytest.mark.postgres)
+    return pytest.param(name, id=name, marks=marks)
+
+
+def sleeping_actor(cluster: Cluster, application: Application, pool: str, *, serverless: bool = True) -> str:
+    """Create an actor, let it run and fall asleep; return its id. A serverless pool then has no runner."""
+    actor_id = cluster.api.create_actor(pool)
+    cluster.api.wait_running(actor_id)
+    assert cluster.api.call(actor_id, "/sleep").status_code == 200
+    application.wait("actor_stop", actorId=actor_id)
+    cluster.api.wait_asleep(actor_id)
+    if serverless:
+        cluster.api.wait_runners(pool, 0)
+    return actor_id
+
+
+def at_once(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """Make all the calls at the same time and return their results in the order given."""
+    waiting = list(calls)
+    with ThreadPoolExecutor(len(waiting)) as threads:
+        return list(threads.map(lambda call: call(), waiting))
