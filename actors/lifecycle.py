@@ -179,9 +179,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Somebody wants to reach it. `request` says what for, in the timeline only."""
+    """Somebody wants to reach it. `request` and `again` matter to the timeline only."""
 
-    request: str | None = None
+    request: str | None = None  # what for, as "GET /path"
+    again: bool = False  # a waiting gateway repeats itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,9 +519,8 @@ def _with_a_slot(state: Allocated_, signal: Signal, now: datetime, limits: Limit
                 return replace(state, wake_after=True), []
             return state, []
         case Destroy():
-            destroyed = Destroyed(state.life, now)
-            halt = Halt(state.runner_id, generation)
-            return destroyed, [halt, Deallocate(state.runner_id), PublishDestroyed(), Bump()]
+            farewell = [*_halt(state), Deallocate(state.runner_id), PublishDestroyed(), Bump()]
+            return Destroyed(state.life, now), farewell
         case Sleep():
             return _stop(state, StopReason.SLEEP, now + limits.stop)
         case Reschedule():
@@ -569,7 +569,12 @@ def _stop(state: Allocated_, reason: StopReason, due: datetime) -> Step:
     stopping = Stopping(
         state.life, state.runner_id, state.event_index, connectable_at, reason, due, wake_after=False
     )
-    return stopping, [Halt(state.runner_id, state.life.generation)]
+    return stopping, _halt(state)
+
+
+def _halt(state: Allocated_) -> list[Effect]:
+    """Tell the runner to stop it, unless it was told before."""
+    return [] if isinstance(state, Stopping) else [Halt(state.runner_id, state.life.generation)]
 
 
 def _time_passed(state: Allocated_, now: datetime, limits: Limits) -> Step:
@@ -617,7 +622,7 @@ def _lost(
     if life.alarm_spent_at is not None and life.alarm_spent_at >= seen_at and life.alarm_at is None:
         life = replace(life, alarm_at=life.alarm_spent_at, alarm_overdue=True)
     next_state, effects = _ended(state, life, now, limits, asleep=asleep)
-    return next_state, [Halt(state.runner_id, life.generation), *effects]
+    return next_state, [*_halt(state), *effects]
 
 
 def _ended(state: Allocated_, life: Life, now: datetime, limits: Limits, *, asleep: bool) -> Step:

@@ -32,6 +32,7 @@ class TimelineEntry(models.Model):
     at = models.DateTimeField()
     source = models.CharField(max_length=24)
     target = models.CharField(max_length=24)
+    via = models.JSONField(default=list)  # whom it passes on its way, in order
     label = models.CharField(max_length=200)
     actor_id = models.CharField(max_length=30, default="")
     generation = models.BigIntegerField(null=True)

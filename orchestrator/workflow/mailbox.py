@@ -30,9 +30,9 @@ if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return 1 end
 return 0
 """
 """Append, and say whether a task is needed: none is while the lock is held, as its holder looks again before it
-lets go, nor while one is under way. That mark expires, so a task that was lost costs at most its lifetime."""
+lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says."""
 
-_TASK_MARK_MS = 1_000
+_TASK_MARK_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def post_all(letters: Iterable[Letter]) -> None:
 
 
 def send_task(workflow: str, shard: int) -> None:
-    """Enqueue the task that drains a shard."""
-    app.send_task("orchestrator.advance_shard", args=(workflow, shard), ignore_result=True)
+    """Enqueue the task that drains a shard; by name, as the tasks live in higher houses."""
+    app.send_task(f"{workflow}.advance_shard", args=(shard,), ignore_result=True)
 
 
 class Postman:

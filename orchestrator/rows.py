@@ -1,0 +1,44 @@
+"""Writing many changed rows at once, guarded by their version."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db import connection, models
+
+from orchestrator.errors import OrchestratorError
+
+
+class StaleRow(OrchestratorError):
+    """A row was changed by somebody else between reading and writing it."""
+
+
+def save_guarded(rows: Sequence[models.Model], columns: Iterable[str]) -> None:
+    """Write the columns of rows of one model, each only if its `version` is still the one that was read.
+
+    One statement, executed for all rows in one round trip; `version` grows by one. To be called in a
+    transaction.
+
+    Raises:
+        StaleRow: at least one row was changed meanwhile; the transaction must be rolled back.
+    """
+    if not rows:
+        return
+    meta = type(rows[0])._meta
+    fields = [meta.get_field(name) for name in columns]
+    quote = connection.ops.quote_name
+    assignments = ", ".join(f"{quote(field.column)} = %s" for field in fields)
+    sql = (
+        f"UPDATE {quote(meta.db_table)} SET {assignments}, version = version + 1 "  # noqa: S608
+        f"WHERE {quote(meta.pk.column)} = %s AND version = %s"
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(sql, [_parameters(row, fields) for row in rows])
+        if cursor.rowcount != len(rows):
+            raise StaleRow(f"{len(rows) - cursor.rowcount} of {len(rows)} rows of {meta.label} are stale")
+    for row in rows:
+        row.version += 1  # type: ignore[attr-defined]
+
+
+def _parameters(row: models.Model, fields: Sequence[Any]) -> list[Any]:
+    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+    return [*values, row.pk, row.version]  # type: ignore[attr-defined]

@@ -1,0 +1,59 @@
+"""What a workflow wants done after its commit, done in one Redis pipeline.
+
+An effect can be lost (a worker killed between commit and effects): every waiting state has a deadline that
+repeats it, and whoever waits asks again.
+"""
+
+import logging
+from datetime import datetime
+
+import redis
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+
+from orchestrator.redis import get_redis
+from orchestrator.workflow import mailbox, timers
+from orchestrator.workflow.mailbox import Letter, Signal
+
+logger = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Gathers messages, letters, timers and hints; `perform` sends them."""
+
+    def __init__(self) -> None:
+        self._messages: list[tuple[str, bytes]] = []
+        self._letters: list[Letter] = []
+        self._timers: list[tuple[str, str, datetime]] = []
+        self._hints: set[str] = set()
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Publish on the bus, in order."""
+        self._messages.append((channel, payload))
+
+    def post(self, workflow: str, key: str, signal: Signal) -> None:
+        """Post to a mailbox, in order."""
+        self._letters.append(Letter(workflow, key, signal))
+
+    def set_timer(self, workflow: str, key: str, due: datetime) -> None:
+        """Have a Tick posted at `due`, promptly; the row's `due_at` makes it certain."""
+        self._timers.append((workflow, key, due))
+
+    def hint(self, channel: str) -> None:
+        """Tell one background consumer on this channel of the channel layer to look at its rows."""
+        self._hints.add(channel)
+
+    def perform(self) -> None:
+        """Do it all. A store that is away is logged, not raised: what was committed stands."""
+        try:
+            pipeline = get_redis().pipeline(transaction=False)
+            for channel, payload in self._messages:
+                pipeline.publish(channel, payload)
+            timers.add(pipeline, self._timers)
+            if self._messages or self._timers:
+                pipeline.execute()
+            mailbox.post_all(self._letters)
+            for name in self._hints:
+                async_to_sync(get_channel_layer().send)(name, {"type": "look"})
+        except (redis.RedisError, OSError):
+            logger.exception("effects lost", extra={"action": "effects_lost"})

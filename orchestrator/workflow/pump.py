@@ -1,0 +1,129 @@
+"""The pump: one task drains one shard's mailbox, many keys a batch, one transaction a batch (DESIGN §2).
+
+    lock → read up to a batch → apply all of it in one transaction → remove exactly what was read → effects → …
+
+until the mailbox is empty. A workflow says how a batch is applied; everything else is the same for actors,
+runners and pools.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+
+from orchestrator.models import SetAsideSignal
+from orchestrator.redis import get_redis
+from orchestrator.workflow import mailbox
+from orchestrator.workflow.lock import ShardLock
+from orchestrator.workflow.mailbox import Signal
+from orchestrator.workflow.outbox import Outbox
+
+logger = logging.getLogger(__name__)
+
+Batch = Mapping[str, Sequence[Signal]]
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """What a house plugs in.
+
+    `apply` is given signals by key, in order, and runs inside a transaction: it locks the rows, folds the
+    signals through its pure `decide`, writes what changed, and puts what is to happen after the commit into
+    the outbox. It may run again for the same signals, with nothing of the first run left but the outbox's
+    effects if it had committed. `mark_poisoned` is told which key failed every time, with what error.
+    """
+
+    name: str
+    apply: Callable[[Batch, Outbox], None]
+    mark_poisoned: Callable[[str, str], None]
+
+
+def advance(workflow: Workflow, shard: int) -> int:
+    """Drain the mailbox of a shard and return how many signals were handled.
+
+    Leaves at once if another worker holds the lock: it looks again before it lets go. A database or Redis
+    error ends the run with the unhandled signals still in the mailbox, where the sweep finds them.
+    """
+    get_redis().delete(mailbox.mark_name(workflow.name, shard))
+    lock = ShardLock(workflow.name, shard)
+    if not lock.acquire():
+        return 0
+    handled = 0
+    with lock:
+        while True:
+            entries = _read(workflow.name, shard)
+            if entries:
+                _handle(workflow, entries)
+                _remove(workflow.name, shard, entries)
+                handled += len(entries)
+            elif lock.release_if_idle():
+                return handled
+            if entries and not lock.extend():
+                logger.warning("lease lapsed", extra={"action": "lease_lapsed", "shard": shard})
+                mailbox.send_task(workflow.name, shard)
+                return handled
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    id: bytes
+    key: str
+    signal: Signal
+
+
+def _read(name: str, shard: int) -> list[_Entry]:
+    found: Any = get_redis().xrange(mailbox.stream_name(name, shard), count=settings.ENV.batch_signals)
+    return [_Entry(id_, values[b"k"].decode(), json.loads(values[b"s"])) for id_, values in found]
+
+
+def _remove(name: str, shard: int, entries: Sequence[_Entry]) -> None:
+    """Remove by entry id: a worker whose lease has lapsed must not cut off another's signals."""
+    get_redis().xdel(mailbox.stream_name(name, shard), *(entry.id for entry in entries))
+
+
+def _handle(workflow: Workflow, entries: Sequence[_Entry]) -> None:
+    try:
+        _commit(workflow, entries)
+    except (OperationalError, InterfaceError):
+        # A connection kept between tasks may have gone stale; a second failure is the database's.
+        connection.close()
+        _commit(workflow, entries)
+    except Exception:
+        logger.exception("batch failed, handling its keys one by one", extra={"action": "batch_failed"})
+        _handle_one_by_one(workflow, entries)
+
+
+def _handle_one_by_one(workflow: Workflow, entries: Sequence[_Entry]) -> None:
+    for key in dict.fromkeys(entry.key for entry in entries):
+        own = [entry for entry in entries if entry.key == key]
+        try:
+            _commit(workflow, own)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # poison: it is set aside so that the rest of the shard goes on
+            logger.exception("signals set aside", extra={"action": "set_aside", "key": key})
+            _set_aside(workflow, key, own, f"{type(error).__name__}: {error}")
+
+
+def _set_aside(workflow: Workflow, key: str, entries: Sequence[_Entry], error: str) -> None:
+    SetAsideSignal.objects.bulk_create(
+        SetAsideSignal(workflow=workflow.name, key=key, signal=entry.signal, error=error) for entry in entries
+    )
+    try:
+        workflow.mark_poisoned(key, error)
+    except DatabaseError:
+        logger.exception("row not marked", extra={"action": "mark_failed", "key": key})
+
+
+def _commit(workflow: Workflow, entries: Sequence[_Entry]) -> None:
+    batch: dict[str, list[Signal]] = {}
+    for entry in entries:
+        batch.setdefault(entry.key, []).append(entry.signal)
+    outbox = Outbox()
+    with transaction.atomic():
+        workflow.apply(batch, outbox)
+    outbox.perform()

@@ -1,0 +1,74 @@
+"""The sweep: finds what is overdue and signals it again, and mailboxes nobody drains (DESIGN §2, rule 4).
+
+Run every second by `manage.py sweeper`; any number may run, as a Tick that comes twice acts once.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from orchestrator.celery import app
+from orchestrator.redis import get_redis
+from orchestrator.workflow import mailbox
+from orchestrator.workflow.mailbox import Letter
+
+logger = logging.getLogger(__name__)
+
+OVERDUE_LIMIT = 2_000
+"""Rows of one workflow signalled in one sweep; the rest is found by the next."""
+BACKLOG_LIMIT = 512
+"""A mailbox this long gets no more Ticks: its worker is behind, and what is overdue will still be so."""
+
+_TICK = {"t": "tick"}
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a workflow tells the sweep: its name, and which of its keys are overdue, oldest first."""
+
+    workflow: str
+    overdue: Callable[[datetime, int], list[str]]
+
+
+def sweep(workflows: list[Swept], now: datetime) -> int:
+    """Signal overdue rows and send tasks for mailboxes that wait; return how many Ticks were posted."""
+    backlogs = {swept.workflow: _backlogs(swept.workflow) for swept in workflows}
+    letters = []
+    for swept in workflows:
+        backlog = backlogs[swept.workflow]
+        for key in swept.overdue(now, OVERDUE_LIMIT):
+            if backlog[mailbox.shard_of(key)] < BACKLOG_LIMIT:
+                letters.append(Letter(swept.workflow, key, _TICK))
+    mailbox.post_all(letters)
+    _send_lost_tasks(backlogs)
+    return len(letters)
+
+
+def _backlogs(workflow: str) -> list[int]:
+    pipeline = get_redis().pipeline(transaction=False)
+    for shard in range(settings.ENV.shards):
+        pipeline.xlen(mailbox.stream_name(workflow, shard))
+    return [int(length) for length in pipeline.execute()]
+
+
+def _send_lost_tasks(backlogs: dict[str, list[int]]) -> None:
+    """Send a task for each mailbox that has waited since the last look and that no worker holds."""
+    waiting = [(name, shard) for name, lengths in backlogs.items() for shard, n in enumerate(lengths) if n]
+    if not waiting or _queued_tasks() > len(waiting):
+        return
+    pipeline = get_redis().pipeline(transaction=False)
+    for name, shard in waiting:
+        pipeline.exists(mailbox.lock_name(name, shard))
+    for (name, shard), held in zip(waiting, pipeline.execute(), strict=True):
+        if not held:
+            mailbox.send_task(name, shard)
+
+
+def _queued_tasks() -> int:
+    prefix = app.conf.broker_transport_options["global_keyprefix"]
+    length: Any = get_redis().llen(f"{prefix}{app.conf.task_default_queue}")
+    return int(length)

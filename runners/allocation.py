@@ -1,0 +1,41 @@
+"""Which runner gets an actor (PROTOCOL §4.8). Does no I/O; who may be asked at all is the caller's query."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A runner that may be given actors, and the slots it has left; `allocate` takes them off."""
+
+    runner_id: str
+    version: int
+    total_slots: int
+    free_slots: int
+
+
+def eligible(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return those of the highest version present, full ones included: an older version is never served."""
+    candidates = list(candidates)
+    newest = max((candidate.version for candidate in candidates), default=0)
+    return [candidate for candidate in candidates if candidate.version == newest]
+
+
+def allocate(candidates: list[Candidate], draw: Callable[[], float]) -> Candidate | None:
+    """Take one slot, at random weighted by the share of free slots; None if there is no slot.
+
+    `draw` returns a number in [0, 1).
+    """
+    weights = [candidate.free_slots / candidate.total_slots for candidate in candidates if candidate.free_slots]
+    point = draw() * sum(weights)
+    chosen: Candidate | None = None
+    for candidate in candidates:
+        if not candidate.free_slots:
+            continue
+        chosen = candidate
+        point -= candidate.free_slots / candidate.total_slots
+        if point < 0:
+            break
+    if chosen is not None:
+        chosen.free_slots -= 1
+    return chosen

@@ -1,0 +1,98 @@
+"""What other processes send to the one that holds a runner's socket, and what it sends to a gateway.
+
+Bus channels: `runner:{runner id}` to the socket, `gateway:{gateway id as hex}` to a gateway process,
+`actor:{actor id}` to whoever waits for or talks to an actor. Tunnel frames travel as the bytes of the wire
+(PROTOCOL §3; the same in every version), so nobody on the way decodes them.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+_SEQ = struct.Struct("<cQ")
+
+
+def runner_channel(runner_id: str) -> str:
+    """Return the channel of a runner's socket."""
+    return f"runner:{runner_id}"
+
+
+def gateway_channel(gateway_id: bytes) -> str:
+    """Return the channel of a gateway process."""
+    return f"gateway:{gateway_id.hex()}"
+
+
+def actor_channel(actor_id: str) -> str:
+    """Return the channel of an actor's messages."""
+    return f"actor:{actor_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelFrame:
+    """A ToClientTunnelMessage, encoded."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A command that was committed: its place in the runner's log, and a ToClientCommands of version 7."""
+
+    seq: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """Events (actor id, generation, index) that were committed; `ended`: the generation is over."""
+
+    events: tuple[tuple[str, int, int, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Close the socket with `ws.eviction`, unless it is the one to keep."""
+
+    keep_socket_id: str = ""
+
+
+ToSocket = TunnelFrame | LogEntry | Processed | Evict
+
+
+def encode(message: ToSocket) -> bytes:
+    """Return the message as bytes: a kind, then its content."""
+    match message:
+        case TunnelFrame(frame):
+            return b"T" + frame
+        case LogEntry(seq, frame):
+            return _SEQ.pack(b"C", seq) + frame
+        case Processed(events):
+            return b"A" + json.dumps(events, separators=(",", ":")).encode()
+        case Evict(keep):
+            return b"E" + keep.encode()
+
+
+def decode(payload: bytes) -> ToSocket:
+    """Return the message of bytes made by `encode`; ValueError for anything else."""
+    kind = payload[:1]
+    if kind == b"T":
+        return TunnelFrame(payload[1:])
+    if kind == b"C":
+        return LogEntry(_SEQ.unpack_from(payload)[1], payload[_SEQ.size :])
+    if kind == b"A":
+        events: list[Any] = json.loads(payload[1:])
+        return Processed(tuple((a, g, i, ended) for a, g, i, ended in events))
+    if kind == b"E":
+        return Evict(payload[1:].decode())
+    raise ValueError(f"unknown kind of message {kind!r}")
+
+
+def encode_from_runner(runner_id: str, frame: bytes) -> bytes:
+    """Return a ToServerTunnelMessage of a runner, for a gateway: the runner's id (30 bytes), then the frame."""
+    return runner_id.encode() + frame
+
+
+def decode_from_runner(payload: bytes) -> tuple[str, bytes]:
+    """Return runner id and frame."""
+    return payload[:30].decode(), payload[30:]
