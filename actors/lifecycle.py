@@ -192,9 +192,10 @@ class SlotFree:
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """It was given a slot of this runner."""
+    """It was given a slot of this runner. `called`: the slot's runner had called; for the timeline only."""
 
     runner_id: str
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Which runner gets an actor (PROTOCOL §4.8). Does no I/O; who may be asked at all is the caller's query."""
+"""Which runner gets an actor (PROTOCOL §4.8). Does no I/O; who may be asked at all is settled in `slots.py`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -9,16 +9,8 @@ class Candidate:
     """A runner that may be given actors, and the slots it has left; `allocate` takes them off."""
 
     runner_id: str
-    version: int
     total_slots: int
     free_slots: int
-
-
-def eligible(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return those of the highest version present, full ones included: an older version is never served."""
-    candidates = list(candidates)
-    newest = max((candidate.version for candidate in candidates), default=0)
-    return [candidate for candidate in candidates if candidate.version == newest]
 
 
 def allocate(candidates: list[Candidate], draw: Callable[[], float]) -> Candidate | None:

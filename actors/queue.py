@@ -1,0 +1,29 @@
+"""The queue of a pool: actors that wait for a slot, oldest first; and what a pool must serve in all."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from actors.models import Actor
+from runners.pools import Pool
+
+_DEMANDING = [Actor.Status.PENDING, Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
+
+
+def oldest_pending(pool: Pool, limit: int, leave_out: Iterable[str] = ()) -> list[tuple[datetime, str]]:
+    """Return (since, actor id) of those that have waited longest, oldest first."""
+    if limit <= 0:
+        return []
+    waiting = Actor.objects.filter(status=Actor.Status.PENDING, namespace_id=pool[0], pool_name=pool[1])
+    found = waiting.exclude(pk__in=list(leave_out)).order_by("pending_at", "pk").values_list("pending_at", "pk")
+    return [(since, pk) for since, pk in found[:limit] if since is not None]
+
+
+def count_demand(pool: Pool) -> int:
+    """Return how many actors of the pool wait for a slot or hold one."""
+    return Actor.objects.filter(status__in=_DEMANDING, namespace_id=pool[0], pool_name=pool[1]).count()
+
+
+def overdue(now: datetime, limit: int) -> list[str]:
+    """Return actors whose deadline has passed, the longest overdue first."""
+    late = Actor.objects.filter(due_at__lte=now).order_by("due_at")
+    return list(late.values_list("pk", flat=True)[:limit])

@@ -1,0 +1,124 @@
+"""The actor workflow as Celery sees it: a task per shard, and the three steps of a turn.
+
+    advance_shard → apply → hear, then  deallocate  the slot back to its runner
+                                        allocate    a slot for whoever has waited longest
+                                        dispatch    StartActor and StopActor into the runners' logs
+"""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from actors import lifecycle
+from actors.codec import decode_signal
+from actors.lifecycle import Failure, FailureKind
+from actors.models import Actor, failure_json
+from actors.queue import oldest_pending
+from actors.turn import ACTORS, Seat, Turn
+from orchestrator.celery import app
+from orchestrator.workflow.outbox import Outbox
+from orchestrator.workflow.pump import Batch, Workflow, advance
+from runners.models import Runner
+from runners.pools import Pool, serverless_pools
+from runners.protocol.messages import ActorConfig
+
+
+@app.task(name=f"{ACTORS}.advance_shard")
+def advance_shard(shard: int) -> None:
+    """Drain one shard of the actors' mailboxes. May run twice, and at the same time."""
+    advance(WORKFLOW, shard)
+
+
+def apply(batch: Batch, outbox: Outbox) -> None:
+    """Carry out a batch of signals to many actors, in the transaction of the caller."""
+    turn = Turn(now=timezone.now(), outbox=outbox, limits=limits())
+    rows = Actor.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk")
+    for row in rows:
+        turn.seat(row, [decode_signal(signal) for signal in batch[row.pk]])
+    turn.acknowledge(batch)
+    while turn.hear():
+        turn.lock_runners()
+        deallocate(turn)
+        allocate(turn)
+        dispatch(turn)
+    turn.save()
+
+
+def deallocate(turn: Turn) -> None:
+    """Give slots back. A runner that goes away learns that one more actor has left it."""
+    for _, effect in turn.take_orders(lifecycle.Deallocate):
+        runner = turn.runners.give_back(effect.runner_id)
+        if runner is None:
+            continue
+        if runner.state == Runner.State.LIVE:
+            pool = (runner.namespace_id, runner.name)
+            turn.freed[pool] = turn.freed.get(pool, 0) + 1
+        else:
+            turn.outbox.post("runners", runner.pk, {"t": "slot_freed"})
+
+
+def allocate(turn: Turn) -> None:
+    """Give each pool's free slots to the actors that have waited longest, in this turn or not.
+
+    One that is not in this turn is told that a slot is free, and that slot is left to it.
+    """
+    waiting: dict[Pool, list[Seat]] = {pool: [] for pool in turn.freed}
+    for seat in turn.seats:
+        if seat.waits:
+            waiting.setdefault(seat.pool, []).append(seat)
+    for pool, seats in waiting.items():
+        free = turn.runners.free_slots(pool) if seats else turn.freed[pool]
+        _share_out(turn, pool, seats, free)
+    turn.freed.clear()
+
+
+def _share_out(turn: Turn, pool: Pool, seats: list[Seat], free: int) -> None:
+    others = oldest_pending(pool, free, leave_out=[seat.row.pk for seat in seats])
+    here = {seat.row.pk: seat for seat in seats}
+    queue = sorted([*others, *(seat.place for seat in seats)])
+    for _, actor_id in queue[:free]:
+        seat = here.get(actor_id)
+        if seat is None:
+            turn.outbox.post(ACTORS, actor_id, {"t": "slot_free"})
+        elif runner_id := turn.runners.take_slot(pool):
+            seat.answer(lifecycle.Allocated(runner_id, called=seat.called))
+    unserved = [seat for seat in seats if seat.waits]
+    if unserved:
+        on_demand = pool in serverless_pools([pool])
+        for seat in unserved:
+            seat.answer(lifecycle.NoSlot(on_demand))
+
+
+def dispatch(turn: Turn) -> None:
+    """Put StartActor and StopActor into the command logs of the runners."""
+    for seat, start in turn.take_orders(lifecycle.Dispatch):
+        row = seat.row
+        config = ActorConfig(
+            name=row.name,
+            key=row.key,
+            create_ts_ms=int(turn.now.timestamp() * 1000),
+            input=None if row.input is None else bytes(row.input),
+        )
+        turn.runners.append_start(start.runner_id, row.pk, start.generation, config)
+    for seat, stop in turn.take_orders(lifecycle.Halt):
+        turn.runners.append_stop(stop.runner_id, seat.row.pk, stop.generation)
+
+
+def limits() -> lifecycle.Limits:
+    """Return the lifecycle's limits as they are configured."""
+    env = settings.ENV
+    return lifecycle.Limits(
+        start=timedelta(milliseconds=env.actor_start_ms),
+        stop=timedelta(milliseconds=env.actor_stop_ms),
+        pending=timedelta(milliseconds=env.actor_pending_ms),
+    )
+
+
+def mark_poisoned(actor_id: str, error: str) -> None:
+    """Show on the actor that the engine failed on it."""
+    failure = failure_json(Failure(FailureKind.INTERNAL_ERROR, message=error[:500]))
+    Actor.objects.filter(pk=actor_id).update(failure=failure)
+
+
+WORKFLOW = Workflow(ACTORS, apply, mark_poisoned)

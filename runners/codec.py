@@ -1,0 +1,42 @@
+"""Signals of the runner and pool workflows as JSON objects, for their mailboxes. `t` names the signal."""
+
+from datetime import timedelta
+from typing import Any
+
+from runners import lifecycle, pool
+
+
+def decode_runner_signal(encoded: dict[str, Any]) -> lifecycle.Signal:
+    """Return a runner's signal; KeyError or ValueError for anything else."""
+    match encoded["t"]:
+        case "connected":
+            return lifecycle.Connected(encoded["socket_id"])
+        case "disconnected":
+            return lifecycle.Disconnected(encoded["socket_id"])
+        case "drain":
+            return lifecycle.Drain(timedelta(milliseconds=encoded["grace_ms"]))
+        case "slot_freed":
+            return lifecycle.SlotFreed()
+        case "evict":
+            return lifecycle.Evict()
+        case "tick":
+            return lifecycle.Tick()
+        case other:
+            raise ValueError(f"no signal of a runner is called {other!r}")
+
+
+def decode_pool_signal(encoded: dict[str, Any]) -> pool.Signal:
+    """Return a pool's signal; KeyError or ValueError for anything else."""
+    match encoded["t"]:
+        case "bump" | "tick":
+            return pool.Bump()
+        case "opened":
+            return pool.Opened(encoded["request_id"], encoded["status"])
+        case "ready":
+            return pool.Ready(encoded["request_id"], encoded["runner_id"])
+        case "ended":
+            return pool.Ended(encoded["request_id"], encoded.get("error"), encoded.get("status"))
+        case "runner_gone":
+            return pool.RunnerGone(encoded["runner_id"])
+        case other:
+            raise ValueError(f"no signal of a pool is called {other!r}")

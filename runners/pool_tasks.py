@@ -1,0 +1,169 @@
+"""The pool workflow as Celery sees it: a task per shard, a row per pool and one per `/start` request."""
+
+from collections.abc import Iterable
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from orchestrator.arrows import Arrow, Participant
+from orchestrator.celery import app
+from orchestrator.ids import new_id
+from orchestrator.rows import save_guarded
+from orchestrator.timeline import record
+from orchestrator.workflow.outbox import Outbox
+from orchestrator.workflow.pump import Batch, Workflow, advance
+from runners import pool
+from runners.codec import decode_pool_signal
+from runners.models import Runner, RunnerConfig, ServerlessConnection
+from runners.pools import count_demand
+
+POOLS = "pools"
+"""The workflow's name."""
+CONNECTORS = "serverless"
+"""The channel of the background consumers that hold `/start` requests (`runworker serverless`)."""
+
+_COLUMNS = ["error", "error_at", "successes", "failures", "failed_at", "retry_at", "desired", "due_at"]
+
+
+@app.task(name=f"{POOLS}.advance_shard")
+def advance_shard(shard: int) -> None:
+    """Drain one shard of the pools' mailboxes. May run twice, and at the same time."""
+    advance(WORKFLOW, shard)
+
+
+def apply(batch: Batch, outbox: Outbox) -> None:
+    """Carry out a batch of signals to pools, in the transaction of the caller."""
+    now = timezone.now()
+    rows = list(RunnerConfig.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk"))
+    for row in rows:
+        _advance_pool(row, [decode_pool_signal(signal) for signal in batch[row.pk]], outbox, now)
+    save_guarded(rows, _COLUMNS)
+
+
+def overdue(now: datetime, limit: int) -> list[str]:
+    """Return pools that are to be planned again, the longest overdue first."""
+    late = RunnerConfig.objects.filter(due_at__lte=now).order_by("due_at")
+    return list(late.values_list("pk", flat=True)[:limit])
+
+
+def unclaimed(now: datetime) -> bool:
+    """Say whether a `/start` request waits for a connector, new or left by one that died."""
+    open_ones = ServerlessConnection.objects.exclude(state=ServerlessConnection.State.ENDED)
+    never = open_ones.filter(state=ServerlessConnection.State.WANTED)
+    return never.exists() or open_ones.filter(claimed_until__lt=now).exists()
+
+
+def _advance_pool(row: RunnerConfig, signals: Iterable[pool.Signal], outbox: Outbox, now: datetime) -> None:
+    open_ones = ServerlessConnection.objects.select_for_update(no_key=True).exclude(
+        state=ServerlessConnection.State.ENDED
+    )
+    connections = {connection.pk: connection for connection in open_ones.filter(pool=row).order_by("pk")}
+    config = _config(row)
+    state = before = pool.State(
+        requests={pk: _request(connection, now) for pk, connection in connections.items()},
+        **{name: getattr(row, name) for name in _COLUMNS[:6]},
+    )
+    effects: list[pool.Effect] = []
+    for signal in signals:
+        state, heard = pool.hear(state, signal, config, now)
+        effects += heard
+    demand = count_demand((row.namespace_id, row.name)) if config.wanted else 0
+    plan = pool.plan(state, config, demand, _used(state), now)
+    for name in _COLUMNS[:6]:
+        setattr(row, name, getattr(plan.state, name))
+    row.desired, row.due_at = plan.desired, plan.due
+    for pk, request in plan.state.requests.items():
+        if request != before.requests[pk]:
+            _store(connections[pk], request)
+    for effect in [*effects, *plan.effects]:
+        _perform(effect, outbox)
+    if plan.start:
+        _start(row, plan.start)
+    if plan.start or any(request.state is pool.RequestState.CLOSING for request in plan.state.requests.values()):
+        outbox.hint(CONNECTORS)
+    _tell(before, plan.state, row, now)
+
+
+def _start(row: RunnerConfig, count: int) -> None:
+    ServerlessConnection.objects.bulk_create(
+        ServerlessConnection(pk=new_id(), pool=row, endpoint_epoch=row.endpoint_epoch) for _ in range(count)
+    )
+
+
+def _perform(effect: pool.Effect, outbox: Outbox) -> None:
+    match effect:
+        case pool.DrainRunner(runner_id, grace):
+            grace_ms = int(grace.total_seconds() * 1000)
+            outbox.post("runners", runner_id, {"t": "drain", "grace_ms": grace_ms, "by": "pool"})
+        case pool.EvictRunner(runner_id):
+            outbox.post("runners", runner_id, {"t": "evict", "by": "pool"})
+
+
+def _tell(before: pool.State, after: pool.State, row: RunnerConfig, now: datetime) -> None:
+    """Record the ends of requests; their beginnings are recorded by the connector that sends them."""
+    ended = [
+        Arrow(
+            Participant.ENDPOINT,
+            Participant.SERVERLESS,
+            "end of the stream" if request.error is None else "failed",
+            connection_id=pk,
+            pool_id=row.pk,
+            runner_id=request.runner_id,
+            data={"error": request.error, "status": request.status},
+        )
+        for pk, request in after.requests.items()
+        if request.state is pool.RequestState.ENDED and request.started_at is not None
+        if before.requests[pk].state is not pool.RequestState.ENDED
+    ]
+    if ended:
+        record(ended, now)
+
+
+def _config(row: RunnerConfig) -> pool.Config:
+    serverless = row.kind == RunnerConfig.Kind.SERVERLESS and row.deleted_at is None
+    return pool.Config(
+        wanted=serverless,
+        slots_per_runner=row.slots_per_runner,
+        min_runners=row.min_runners,
+        max_runners=row.max_runners,
+        runners_margin=row.runners_margin,
+        lifespan=row.request_lifespan or timedelta(days=365),
+        grace=row.grace,
+        epoch=row.endpoint_epoch,
+    )
+
+
+_SHARED = [field.name for field in fields(pool.Request) if field.name not in ("id", "state", "epoch", "orphaned")]
+
+
+def _request(connection: ServerlessConnection, now: datetime) -> pool.Request:
+    claimed = connection.state != ServerlessConnection.State.WANTED
+    shared: dict[str, Any] = {name: getattr(connection, name) for name in _SHARED}
+    return pool.Request(
+        id=connection.pk,
+        state=pool.RequestState(connection.state),
+        epoch=connection.endpoint_epoch,
+        orphaned=claimed and connection.claimed_until is not None and connection.claimed_until < now,
+        **shared,
+    )
+
+
+def _store(connection: ServerlessConnection, request: pool.Request) -> None:
+    connection.state = ServerlessConnection.State(request.state.value)
+    for name in _SHARED:
+        setattr(connection, name, getattr(request, name))
+    connection.save(update_fields=["state", *(name for name in _SHARED if name != "created_at")])
+
+
+def _used(state: pool.State) -> dict[str, int]:
+    ids = [request.runner_id for request in state.requests.values() if request.runner_id]
+    return dict(Runner.objects.filter(pk__in=ids).values_list("pk", "used_slots")) if ids else {}
+
+
+def _mark_poisoned(pool_id: str, error: str) -> None:
+    RunnerConfig.objects.filter(pk=pool_id).update(error="internal_error", error_at=timezone.now())
+
+
+WORKFLOW = Workflow(POOLS, apply, _mark_poisoned)
