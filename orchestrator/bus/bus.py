@@ -167,7 +167,7 @@ class Bus:
                 else:
                     since = loop.time()
                     if await self._take_up(link):
-                        await link.lost
+                        await link.lost.wait()
                         logger.warning("the link to redis is lost")
                     self._let_go()
                     if loop.time() - since > longest:
@@ -190,7 +190,7 @@ class Bus:
         self._early, self._early_bytes = [], 0
         self._first_time.set()
         await asyncio.gather(*replies, return_exceptions=True)
-        if link.lost.done():
+        if link.lost.is_set():
             return False
         self.connected = True
         if first:
@@ -248,11 +248,11 @@ class Bus:
 
 
 async def _hang_up(link: Link) -> None:
-    link.close()
-    try:
-        await asyncio.wait_for(asyncio.shield(link.lost), 1)
-    except TimeoutError:
-        link.abort()
+    """Close the link once Redis has answered everything; what it hasn't read by then would be lost."""
+    with contextlib.suppress(OSError, hiredis.ReplyError):
+        await asyncio.wait_for(link.command(b"PING"), 1)
+    link.abort()
+    await link.lost.wait()
 
 
 def _answer(subscription: _Subscription, reply: "asyncio.Future[object]") -> None:

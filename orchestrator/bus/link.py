@@ -2,7 +2,7 @@
 
 Commands given during one turn of the event loop leave in one write. Replies come back in the order of
 the commands, confirmations of SUBSCRIBE and UNSUBSCRIBE among them; published messages come in between.
-A link is used once: when it is lost, `lost` is done and `orchestrator.bus.bus` makes another.
+A link is used once: when it is lost, `lost` is set and `orchestrator.bus.bus` makes another.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Link(asyncio.BufferedProtocol):
         self._silent_turns = 0
         self._watch: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
-        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.lost = asyncio.Event()
 
     @property
     def pending_bytes(self) -> int:
@@ -94,19 +94,12 @@ class Link(asyncio.BufferedProtocol):
         """Publish one message and drop the reply."""
         # One formatted string, and no future: this is what every tunnel frame passes through.
         self._outgoing.append(
-            b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-            % (len(channel), channel, len(payload), payload)
+            b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(payload), payload)
         )
         self._outgoing_bytes += len(payload)
         self._replies.append(None)
         if len(self._outgoing) == 1:
             self._loop.call_soon(self._flush)
-
-    def close(self) -> None:
-        """Send what was given so far, then hang up."""
-        if self._transport:
-            self._flush()
-            self._transport.close()
 
     def abort(self) -> None:
         """Hang up at once."""
@@ -152,8 +145,7 @@ class Link(asyncio.BufferedProtocol):
                 future.set_exception(ConnectionError("the link to redis is lost"))
                 future.exception()  # nobody has to look at it
         self._replies.clear()
-        if not self.lost.done():
-            self.lost.set_result(None)
+        self.lost.set()
 
     # Ours.
 
