@@ -1,0 +1,20 @@
+"""What can go wrong with a runner, as the engine and the SDK name it."""
+
+from orchestrator.errors import OrchestratorError
+
+
+class RunnerProtocolError(OrchestratorError):
+    """The peer broke the runner protocol, or a message cannot be put into its words.
+
+    The message says what is wrong and at which byte, never what the frame carries. Where it is raised on a
+    frame that came in, the peer is at fault: DESIGN §11 (Runners) says when that costs the connection.
+    """
+
+    group, code, status = "ws", "invalid_packet", 400
+
+
+class TunnelPayloadTooLarge(RunnerProtocolError):
+    """A runner's tunnel message carries more than the protocol allows (PROTOCOL §5.5).
+
+    Unlike an undecodable frame it costs the runner its connection (PROTOCOL §2.4, pitfall 20).
+    """
