@@ -1,0 +1,31 @@
+"""The runner SDK for Python: write actors, host them in a process of yours, or behind an HTTP endpoint.
+
+It needs no Django, only `websockets` and the protocol package beside it.
+"""
+
+from runners.sdk.actor import Actor, Registry
+from runners.sdk.context import Context
+from runners.sdk.errors import KvError, KvTimeout, RunnerStopped, SdkError, WebSocketClosed
+from runners.sdk.http import Request, Response
+from runners.sdk.kv import Kv
+from runners.sdk.runner import Runner
+from runners.sdk.serverless import ServerlessApp, serverless_app
+from runners.sdk.websocket import WebSocket
+
+__all__ = [
+    "Actor",
+    "Context",
+    "Kv",
+    "KvError",
+    "KvTimeout",
+    "Registry",
+    "Request",
+    "Response",
+    "Runner",
+    "RunnerStopped",
+    "SdkError",
+    "ServerlessApp",
+    "WebSocket",
+    "WebSocketClosed",
+    "serverless_app",
+]

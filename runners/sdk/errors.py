@@ -1,0 +1,36 @@
+"""What can go wrong for somebody who writes actors.
+
+SdkError
+├── RunnerStopped    the runner ended before what was waited for
+├── KvError          the engine refused a call to the store, or cannot be asked
+│   └── KvTimeout    it did not answer in time
+└── WebSocketClosed  the client's socket is closed
+"""
+
+
+class SdkError(Exception):
+    """The root of the SDK's errors."""
+
+
+class RunnerStopped(SdkError):
+    """The runner has stopped."""
+
+    def __init__(self) -> None:
+        super().__init__("the runner has stopped")
+
+
+class KvError(SdkError):
+    """A call to the actor's store failed; the text is the engine's (PROTOCOL §6) or says why it was not asked."""
+
+
+class KvTimeout(KvError):
+    """The engine did not answer a call to the actor's store in time; whether it took effect is unknown."""
+
+
+class WebSocketClosed(SdkError):
+    """The client's WebSocket is closed; `code` and `reason` are those of the closing side."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"the WebSocket is closed: {code} {reason}".rstrip())

@@ -1,0 +1,1 @@
+"""The decisions behind a runner's conversation with the engine: standard library and protocol only, no I/O."""

@@ -1,0 +1,167 @@
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from runners.sdk import Actor, Context, Registry, Request, Response
+from runners.sdk.exchange import wire_response
+from runners.sdk.serverless import StartRefused, StartRequest
+
+
+class Wishes:
+    def __init__(self) -> None:
+        self.alarms: list[int | None] = []
+
+    def sleep(self) -> None: ...
+
+    def destroy(self) -> None: ...
+
+    def set_alarm(self, alarm_ts_ms: int | None) -> None:
+        self.alarms.append(alarm_ts_ms)
+
+
+def context(wishes: Wishes) -> Context:
+    return Context("a1", "counter", None, 0, None, kv=None, wishes=wishes)
+
+
+def test_the_sdk_is_used_without_django_and_without_the_engines_libraries():
+    script = (
+        "import sys, runners.sdk; "
+        "sys.exit(bool({m.split('.')[0] for m in sys.modules} & {'django', 'celery', 'redis', 'channels'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+class TestAlarm:
+    @pytest.mark.parametrize(
+        ("when", "alarm_ts_ms"),
+        [
+            (datetime(1970, 1, 1, tzinfo=UTC), 0),
+            (datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC), 1500),
+            (datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), 0),
+            (datetime(1970, 1, 1, 0, 0, 1, 500_001, tzinfo=UTC), 1501),  # never early
+            (None, None),
+        ],
+    )
+    def test_it_is_told_in_milliseconds_since_the_epoch(self, when, alarm_ts_ms):
+        wishes = Wishes()
+        context(wishes).set_alarm(when)
+        assert wishes.alarms == [alarm_ts_ms]
+
+    def test_a_time_without_a_zone_is_refused(self):
+        with pytest.raises(ValueError, match="zone"):
+            context(Wishes()).set_alarm(datetime(2030, 1, 1))
+
+
+class TestRequest:
+    def test_the_query_is_split_off_and_left_as_it_is(self):
+        request = Request.of_target("GET", "/a%20b?x=1&x=2&y=%C3%A9&z=", {"host": "h"}, None)
+        assert (request.path, request.query, request.body) == ("/a%20b", "x=1&x=2&y=%C3%A9&z=", b"")
+        assert request.params == {"x": "2", "y": "é", "z": ""}
+
+    def test_the_body_is_read_as_text_or_json(self):
+        request = Request("POST", "/", body='{"a": "é"}'.encode())
+        assert request.text() == '{"a": "é"}'
+        assert request.json() == {"a": "é"}
+
+
+class TestResponse:
+    @pytest.mark.parametrize(
+        ("response", "status", "headers", "body"),
+        [
+            (Response(), 200, {}, None),
+            (Response(204), 204, {}, None),
+            (Response(body=b"\x00"), 200, {"content-length": "1"}, b"\x00"),
+            (
+                Response.text("é", 404, {"X-A": "1"}),
+                404,
+                {"x-a": "1", "content-type": "text/plain; charset=utf-8", "content-length": "2"},
+                "é".encode(),
+            ),
+            (
+                Response(200, {"Content-Type": "text/html", "Content-Length": "99"}, "<p>"),
+                200,
+                {"content-type": "text/html", "content-length": "3"},
+                b"<p>",
+            ),
+            (
+                Response.json({"a": "é"}),
+                200,
+                {"content-type": "application/json", "content-length": "11"},
+                '{"a": "é"}'.encode(),
+            ),
+        ],
+    )
+    def test_it_is_sent_whole_with_its_length(self, response, status, headers, body):
+        wire = wire_response(response)
+        assert (wire.status, wire.headers, wire.body, wire.stream) == (status, headers, body, False)
+
+    @pytest.mark.parametrize(
+        ("status", "headers"),
+        [(99, {}), (101, {}), (600, {}), (200, {"a b": "c"}), (200, {"": "c"}), (200, {"a": "b\r\nc: d"})],
+    )
+    def test_what_http_cannot_carry_is_refused(self, status, headers):
+        with pytest.raises(ValueError, match=r"status|header"):
+            Response(status, headers)
+
+    def test_something_else_is_no_answer(self):
+        with pytest.raises(TypeError, match="dict"):
+            wire_response({"count": 1})
+
+
+class TestRegistry:
+    async def test_classes_and_functions_are_actors(self):
+        class Counter(Actor): ...
+
+        async def hello(ctx, request):
+            return Response.text("hello")
+
+        registry = Registry({"counter": Counter, "hello": hello})
+        assert registry.names == ("counter", "hello")
+        assert isinstance(registry.create("counter"), Counter)
+        assert (await registry.create("hello").fetch(None, None)).body == "hello"
+
+    def test_every_life_has_an_object_of_its_own(self):
+        registry = Registry({"counter": Actor})
+        assert registry.create("counter") is not registry.create("counter")
+
+    def test_another_class_is_refused(self):
+        with pytest.raises(TypeError, match="'counter'"):
+            Registry({"counter": dict})
+
+
+START = {
+    "x-rivet-endpoint": "http://127.0.0.1:6420/",
+    "x-rivet-total-slots": "10",
+    "x-rivet-runner-name": "counter",
+    "x-rivet-namespace-name": "default",
+}
+
+
+class TestStartRequest:
+    def test_it_is_read_from_the_headers(self):
+        start = StartRequest.of_headers(START | {"x-rivet-token": "s3cret"})
+        assert start == StartRequest("http://127.0.0.1:6420/", "default", "counter", 10, "s3cret")
+        assert StartRequest.of_headers(START).token is None
+
+    @pytest.mark.parametrize("header", START)
+    @pytest.mark.parametrize("value", [None, "", " "])
+    def test_a_missing_header_is_named(self, header, value):
+        headers = {name: text for name, text in (START | {header: value}).items() if text is not None}
+        with pytest.raises(StartRefused) as refused:
+            StartRequest.of_headers(headers)
+        assert refused.value.header == header
+
+    @pytest.mark.parametrize(
+        ("header", "value"),
+        [
+            *[("x-rivet-total-slots", text) for text in ("0", "-1", "+1", "1.5", "ten", "²", "1_0", "4294967296")],
+            *[("x-rivet-endpoint", text) for text in ("127.0.0.1:6420", "ftp://x", "http://")],
+            ("x-rivet-token", "a b"),
+        ],
+    )
+    def test_an_unusable_header_is_named(self, header, value):
+        with pytest.raises(StartRefused) as refused:
+            StartRequest.of_headers(START | {header: value})
+        assert refused.value.header == header
