@@ -1,0 +1,1 @@
+"""Django's SQLite backend, made fit for several writing processes: see `base`."""
