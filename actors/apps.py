@@ -2,16 +2,18 @@
 
 from django.apps import AppConfig
 
-from runners import pools
+from orchestrator.workflow import sweep
 
 
 class ActorsConfig(AppConfig):
-    """Tells the pools how much the actors need of them."""
+    """Has the actors looked after by the sweep, and tells the pools how much they need."""
 
     name = "actors"
 
     def ready(self) -> None:
-        """Register the counter; models can be imported only now."""
-        from actors.queue import count_demand
+        """Register with the sweep and the pools; models can be imported only now."""
+        from actors import hosting, queue, turn
+        from runners import pools
 
-        pools.register_demand(count_demand)
+        pools.register_demand(queue.count_demand)
+        sweep.register(sweep.Swept(turn.ACTORS, queue.overdue), sweep.Swept(hosting.HOSTING, lambda now, limit: []))

@@ -1,10 +1,11 @@
 """Signals of the actor workflow as JSON objects, for the mailbox and the timeline.
 
-`t` names the signal; moments are ISO 8601 text. A report of a runner is nested under `report`.
+`t` names the signal; moments are ISO 8601 text. A report of a runner is nested under `report`, as the runner's
+socket makes it (`runners/connection.py`); its alarm is in milliseconds since the epoch, as on the wire.
 """
 
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -34,7 +35,8 @@ _REPORTS: dict[str, type[Report]] = {
     "alarm": lifecycle.AlarmReport,
 }
 _NAMES: dict[type, str] = {kind: name for table in (_SIGNALS, _REPORTS) for name, kind in table.items()}
-_MOMENTS = {"seen_at", "until", "at"}
+_MOMENTS = {"seen_at", "until"}
+_LAST_MS = 253_402_300_799_000  # the year 9999; a later alarm is as good as none sooner
 
 
 def encode_signal(signal: Signal | Report) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def encode_signal(signal: Signal | Report) -> dict[str, Any]:
     encoded: dict[str, Any] = {"t": _NAMES[type(signal)]}
     for field in fields(signal):
         value = getattr(signal, field.name)
+        if isinstance(signal, lifecycle.AlarmReport):
+            return encoded | {"at_ms": None if signal.at is None else int(signal.at.timestamp() * 1000)}
         if isinstance(value, datetime):
             value = value.isoformat()
         elif isinstance(value, Enum):
@@ -67,6 +71,10 @@ def _arguments(encoded: dict[str, Any]) -> dict[str, Any]:
     for name in _MOMENTS & arguments.keys():
         if arguments[name] is not None:
             arguments[name] = datetime.fromisoformat(arguments[name])
+    if "at_ms" in arguments:
+        at_ms = arguments.pop("at_ms")
+        bounded = None if at_ms is None else min(max(at_ms, 0), _LAST_MS)
+        arguments["at"] = None if bounded is None else datetime.fromtimestamp(bounded / 1000, UTC)
     if "kind" in arguments:
         arguments["kind"] = FailureKind(arguments["kind"])
     return arguments

@@ -38,7 +38,13 @@ app.conf.update(
     worker_send_task_events=False,
     worker_soft_shutdown_timeout=5,
     worker_hijack_root_logger=False,
-    imports=["orchestrator.workflow.echo", "actors.tasks", "runners.tasks"],
+    imports=[
+        "orchestrator.workflow.echo",
+        "runners.tasks",
+        "runners.pool_tasks",
+        "actors.tasks",
+        "actors.hosting",
+    ],
 )
 
 

@@ -2,8 +2,20 @@
 
 from django.apps import AppConfig
 
+from orchestrator.workflow import sweep
+
 
 class RunnersConfig(AppConfig):
-    """Registers the runners with Django."""
+    """Has runners, pools and their connectors looked after by the sweep."""
 
     name = "runners"
+
+    def ready(self) -> None:
+        """Register with the sweep; models can be imported only now."""
+        from runners import pool_tasks, tasks
+
+        sweep.register(
+            sweep.Swept(tasks.RUNNERS, tasks.overdue),
+            sweep.Swept(pool_tasks.POOLS, pool_tasks.overdue),
+            sweep.Watched(pool_tasks.CONNECTORS, pool_tasks.unclaimed),
+        )

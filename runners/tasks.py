@@ -64,7 +64,8 @@ def overdue(now: datetime, limit: int) -> list[str]:
     A live runner is one only when it is silent: its deadline is not written anew with every ping.
     """
     silent_since = now - timedelta(milliseconds=settings.ENV.runner_lost_ms)
-    late = Runner.objects.filter(due_at__lte=now).exclude(Q(state=Runner.State.LIVE) & Q(last_ping_at__gt=silent_since))
+    heard_of = Q(state=Runner.State.LIVE, last_ping_at__gt=silent_since)
+    late = Runner.objects.filter(due_at__lte=now).exclude(heard_of)
     return list(late.order_by("due_at").values_list("pk", flat=True)[:limit])
 
 

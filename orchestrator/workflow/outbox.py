@@ -8,11 +8,10 @@ import logging
 from datetime import datetime
 
 import redis
-from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 
 from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox, timers
+from orchestrator.workflow.hints import hint
 from orchestrator.workflow.mailbox import Letter, Signal
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class Outbox:
             if self._messages or self._timers:
                 pipeline.execute()
             mailbox.post_all(self._letters)
-            for name in self._hints:
-                async_to_sync(get_channel_layer().send)(name, {"type": "look"})
+            for channel in self._hints:
+                hint(channel)
         except (redis.RedisError, OSError):
             logger.exception("effects lost", extra={"action": "effects_lost"})

@@ -1,6 +1,7 @@
 """The sweep: finds what is overdue and signals it again, and mailboxes nobody drains (DESIGN §2, rule 4).
 
-Run every second by `manage.py sweeper`; any number may run, as a Tick that comes twice acts once.
+Run every second by `manage.py sweeper`; any number may run, as a Tick that comes twice acts once. The houses
+register what there is to sweep when Django starts.
 """
 
 import logging
@@ -14,6 +15,7 @@ from django.conf import settings
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox
+from orchestrator.workflow.hints import hint
 from orchestrator.workflow.mailbox import Letter
 
 logger = logging.getLogger(__name__)
@@ -34,17 +36,38 @@ class Swept:
     overdue: Callable[[datetime, int], list[str]]
 
 
-def sweep(workflows: list[Swept], now: datetime) -> int:
-    """Signal overdue rows and send tasks for mailboxes that wait; return how many Ticks were posted."""
-    backlogs = {swept.workflow: _backlogs(swept.workflow) for swept in workflows}
-    letters = []
-    for swept in workflows:
-        backlog = backlogs[swept.workflow]
-        for key in swept.overdue(now, OVERDUE_LIMIT):
-            if backlog[mailbox.shard_of(key)] < BACKLOG_LIMIT:
-                letters.append(Letter(swept.workflow, key, _TICK))
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A channel of background consumers, and whether rows wait for one of them."""
+
+    channel: str
+    waiting: Callable[[datetime], bool]
+
+
+_swept: list[Swept] = []
+_watched: list[Watched] = []
+
+
+def register(*entries: Swept | Watched) -> None:
+    """Have a workflow or a channel looked after."""
+    for entry in entries:
+        (_swept if isinstance(entry, Swept) else _watched).append(entry)  # type: ignore[arg-type]
+
+
+def sweep(now: datetime) -> int:
+    """Signal overdue rows, send tasks for mailboxes that wait, hint consumers; return how many Ticks were posted."""
+    backlogs = {swept.workflow: _backlogs(swept.workflow) for swept in _swept}
+    letters = [
+        Letter(swept.workflow, key, _TICK)
+        for swept in _swept
+        for key in swept.overdue(now, OVERDUE_LIMIT)
+        if backlogs[swept.workflow][mailbox.shard_of(key)] < BACKLOG_LIMIT
+    ]
     mailbox.post_all(letters)
     _send_lost_tasks(backlogs)
+    for watched in _watched:
+        if watched.waiting(now):
+            hint(watched.channel)
     return len(letters)
 
 

@@ -36,8 +36,3 @@ def take_due(limit: int = 500) -> list[Letter]:
     names = [name.decode().split(" ", 1) for name in found]
     return [Letter(workflow, key, _TICK) for workflow, key in names]
 
-
-def next_due() -> float | None:
-    """Return when the next timer is due, in seconds since the epoch; None for none."""
-    found: Any = get_redis().zrange(KEY, 0, 0, withscores=True)
-    return float(found[0][1]) if found else None

@@ -1,0 +1,12 @@
+"""Which application answers which path. Gateway and runner socket come before Django (DESIGN §4)."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
+django_application = get_asgi_application()
+
+from gateway.asgi import GatewayRouter  # noqa: E402  # needs Django's apps
+
+application = GatewayRouter(django_application)

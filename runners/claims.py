@@ -1,0 +1,95 @@
+"""Claims of connectors on `/start` requests: rows with a lease, so that a dead connector's streams are begun anew."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from orchestrator.arrows import Arrow, Participant
+from orchestrator.timeline import record
+from orchestrator.workflow import mailbox
+from runners.models import ServerlessConnection
+
+State = ServerlessConnection.State
+_BEGIN_ANEW = [State.STARTING, State.OPEN, State.READY]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A request to send, with all that is needed for it."""
+
+    id: str
+    pool_id: str
+    pool: str
+    namespace: str
+    url: str
+    headers: dict[str, str]
+    slots: int
+
+
+def claim(*, connector_id: str, limit: int) -> list[Claimed]:
+    """Take up to `limit` requests nobody holds and mark them as starting: new ones, and those of dead connectors.
+
+    The runner of a stream that was begun before is drained: its stream died with its connector.
+    """
+    now = timezone.now()
+    free = Q(state=State.WANTED) | Q(state__in=_BEGIN_ANEW, claimed_until__lt=now)
+    claimed: list[Claimed] = []
+    drained: list[ServerlessConnection] = []
+    with transaction.atomic():
+        rows = ServerlessConnection.objects.select_for_update(of=("self",), skip_locked=True).filter(free)
+        for row in rows.select_related("pool__namespace").order_by("pk")[:limit]:
+            if row.runner_id:
+                drained.append(ServerlessConnection(pool_id=row.pool_id, runner_id=row.runner_id, pool=row.pool))
+            _begin(row, connector_id)
+            claimed.append(
+                Claimed(
+                    id=row.pk,
+                    pool_id=row.pool_id,
+                    pool=row.pool.name,
+                    namespace=row.pool.namespace.name,
+                    url=row.pool.url,
+                    headers=row.pool.headers,
+                    slots=row.pool.slots_per_runner,
+                )
+            )
+        record([_sent(request) for request in claimed], now)
+    for row in drained:
+        grace_ms = int(row.pool.grace.total_seconds() * 1000)
+        mailbox.post("runners", row.runner_id, {"t": "drain", "grace_ms": grace_ms, "by": "pool"})
+    return claimed
+
+
+def _sent(request: Claimed) -> Arrow:
+    serverless, endpoint = Participant.SERVERLESS, Participant.ENDPOINT
+    return Arrow(serverless, endpoint, "GET /start", connection_id=request.id, pool_id=request.pool_id)
+
+
+def _begin(row: ServerlessConnection, connector_id: str) -> None:
+    now = timezone.now()
+    row.state, row.claimed_by, row.claimed_until = State.STARTING, connector_id, now + _lease()
+    row.started_at, row.opened_at, row.ready_at, row.runner_id, row.status = now, None, None, "", None
+    row.save()
+
+
+def renew(*, connector_id: str) -> dict[str, str]:
+    """Renew the connector's claims and return the states of its requests by id.
+
+    One that is missing has been taken by another connector and is to be dropped.
+    """
+    mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
+    mine.update(claimed_until=timezone.now() + _lease())
+    return dict(mine.values_list("pk", "state"))
+
+
+def release(*, connector_id: str) -> None:
+    """Let go of the claims at once, as the connector ends: others need not wait for the lease."""
+    mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
+    mine.update(claimed_until=timezone.now() - timedelta(seconds=1))
+
+
+def _lease() -> timedelta:
+    return timedelta(milliseconds=settings.ENV.serverless_claim_ms)

@@ -1,0 +1,190 @@
+"""One runner socket, without the socket: the request to connect, events and their acks, the command log.
+
+Does no I/O and has no clock. `consumers.py` is the shell around it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.ids import is_id
+from runners.protocol.messages import (
+    ActorCheckpoint,
+    ActorIntentSleep,
+    ActorIntentStop,
+    ActorStateRunning,
+    ActorStateStopped,
+    Event,
+    EventActorIntent,
+    EventActorSetAlarm,
+    EventActorStateUpdate,
+    EventWrapper,
+    StopCode,
+)
+
+
+class SocketError(OrchestratorError):
+    """A runner's socket is closed for a reason of the protocol (PROTOCOL §2.4)."""
+
+    group = "ws"
+
+
+class InvalidUrl(SocketError):
+    """The URL of the socket lacks a parameter or has a bad one."""
+
+    code = "invalid_url"
+
+
+class InvalidInitialPacket(SocketError):
+    """The first frame is not a ToServerInit."""
+
+    code = "invalid_initial_packet"
+
+
+class InitTimeout(SocketError):
+    """The first frame did not come in time."""
+
+    code = "timed_out_waiting_for_init"
+
+
+class PingTimeout(OrchestratorError):
+    """The runner does not answer pings."""
+
+
+class GoingAway(SocketError):
+    """This process of the engine ends; the runner is to connect again."""
+
+    code = "going_away"
+
+
+class Evicted(SocketError):
+    """The runner is to end: a newer socket has its identity, or it has drained."""
+
+    code, close_code = "eviction", 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What the URL of a runner's socket says."""
+
+    protocol_version: int
+    namespace: str
+    runner_key: str
+
+
+def parse_query(query: bytes) -> Address:
+    """Return what the query string of `/runners/connect` says (PROTOCOL §2.1).
+
+    Raises:
+        InvalidUrl: a parameter is missing, or the version is no decimal number of 16 bits.
+    """
+    values = dict(parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True))
+    version = values.get("protocol_version", "")
+    if not (version.isascii() and version.isdigit() and int(version) < 2**16):
+        raise InvalidUrl(parameter="protocol_version")
+    for name in ("namespace", "runner_key"):
+        if not values.get(name):
+            raise InvalidUrl(parameter=name)
+    return Address(int(version), values["namespace"], values["runner_key"])
+
+
+EventKey = tuple[str, int, int]
+"""Actor id, generation, index."""
+
+
+@dataclass(slots=True)
+class Events:
+    """The events of one connection that are not yet dealt with, and which acks the runner is due.
+
+    The last event of each actor that lives is never acknowledged. The runner therefore keeps it and repeats
+    it after every init, which is how a runner that has an actor is told from one that has forgotten it.
+    """
+
+    runner_id: str
+    seen: set[tuple[str, int]] = field(default_factory=set)  # (actor, generation) spoken of here
+    _waiting: dict[EventKey, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
+    _acks: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def hear(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
+        """Return (actor id, signal) for each event that is not under way already."""
+        letters = []
+        for event in events:
+            checkpoint = event.checkpoint
+            key = (checkpoint.actor_id, checkpoint.generation, checkpoint.index)
+            if not is_id(checkpoint.actor_id) or key in self._waiting:
+                continue
+            self.seen.add(key[:2])
+            signal = self._signal(event)
+            self._waiting[key] = (signal, now)
+            letters.append((checkpoint.actor_id, signal))
+        return letters
+
+    def repeat(self, heard_before: datetime, now: datetime) -> list[tuple[str, dict[str, Any]]]:
+        """Return again what was heard before a moment and is still not dealt with."""
+        late = [(key, signal) for key, (signal, at) in self._waiting.items() if at < heard_before]
+        for key, signal in late:
+            self._waiting[key] = (signal, now)
+        return [(key[0], signal) for key, signal in late]
+
+    def processed(self, events: Iterable[tuple[str, int, int, bool]]) -> None:
+        """Take note of events that were committed; the last says whether the generation is over."""
+        for actor_id, generation, index, over in events:
+            self._waiting.pop((actor_id, generation, index), None)
+            last = index if over else index - 1
+            if over:
+                self.seen.discard((actor_id, generation))
+            if last >= 0:
+                key = (actor_id, generation)
+                self._acks[key] = max(last, self._acks.get(key, -1))
+
+    def take_acks(self) -> list[ActorCheckpoint]:
+        """Return the acks to send, once each."""
+        acks = [ActorCheckpoint(actor_id, generation, i) for (actor_id, generation), i in self._acks.items()]
+        self._acks.clear()
+        return acks
+
+    def _signal(self, event: EventWrapper) -> dict[str, Any]:
+        """Return the event as a signal of the actor workflow (`actors/codec.py`)."""
+        return {
+            "t": "from_runner",
+            "runner_id": self.runner_id,
+            "generation": event.checkpoint.generation,
+            "index": event.checkpoint.index,
+            "report": _report(event.inner),
+        }
+
+
+def _report(event: Event) -> dict[str, Any]:
+    match event:
+        case EventActorStateUpdate(ActorStateRunning()):
+            return {"t": "running"}
+        case EventActorStateUpdate(ActorStateStopped(code, message)):
+            return {"t": "stopped", "ok": code is StopCode.OK, "message": message}
+        case EventActorIntent(ActorIntentSleep()):
+            return {"t": "sleep_intent"}
+        case EventActorIntent(ActorIntentStop()):
+            return {"t": "stop_intent"}
+        case EventActorSetAlarm(at_ms):
+            return {"t": "alarm", "at_ms": at_ms}
+
+
+@dataclass(slots=True)
+class CommandCursor:
+    """How far the runner's command log has been sent over this connection.
+
+    On a reused runner nothing is sent until it has spoken (`held`): what it repeats after its init shows
+    which starts it has had. It must not get those again (PROTOCOL §4.4).
+    """
+
+    held: bool
+    sent_seq: int = 0
+
+    def next_is(self, seq: int) -> bool:
+        """Say whether this entry of the log may be sent now, and if so count it as sent."""
+        if self.held or seq != self.sent_seq + 1:
+            return False
+        self.sent_seq = seq
+        return True

@@ -1,0 +1,157 @@
+"""The serverless connector: holds the `/start` requests that bring runners (PROTOCOL §7.2).
+
+A Channels background consumer: `manage.py runworker serverless`, any number of them. A message on its channel
+is only a hint to look; what is to be done is in the rows.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+import httpx
+from channels.consumer import AsyncConsumer
+from django.conf import settings
+from httpx_sse import EventSource
+
+from orchestrator import VERSION
+from orchestrator.db import run_db
+from orchestrator.ids import new_id
+from orchestrator.workflow.mailbox import postman
+from runners import claims
+from runners.claims import Claimed
+from runners.models import ServerlessConnection
+from runners.start_request import (
+    BODY_EXCERPT,
+    StartFailed,
+    check_answer,
+    connection_error,
+    read_init,
+    start_headers,
+    start_url,
+)
+
+logger = logging.getLogger(__name__)
+
+POOLS = "pools"
+State = ServerlessConnection.State
+LOOK_SECONDS = 1.0
+"""How often claims are renewed and rows looked at, hint or not."""
+CONNECT_SECONDS = 10.0
+BODY_BYTES = 4 * BODY_EXCERPT
+
+
+class Connector(AsyncConsumer):  # type: ignore[misc]  # channels has no types
+    """Holds streams for as long as the process lives; made by the first hint."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._id = new_id()
+        self._streams: dict[str, asyncio.Task[None]] = {}
+        self._ready: dict[str, tuple[str, str]] = {}  # by request: pool, runner
+        self._ended: dict[str, tuple[str, dict[str, Any]]] = {}  # by request: pool, signal
+        self._hint = asyncio.Event()
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Serve the channel: note hints, and look at the rows in the background."""
+        keeper = asyncio.create_task(self._keep_looking())
+        try:
+            while True:
+                await receive()
+                self._hint.set()
+        finally:
+            keeper.cancel()
+            for stream in self._streams.values():
+                stream.cancel()
+            await asyncio.gather(keeper, *self._streams.values(), return_exceptions=True)
+            await self._client.aclose()
+            await run_db(claims.release, connector_id=self._id)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except Exception:  # the database is away for a moment; the rows wait
+                logger.exception("connector could not look", extra={"action": "connector_look"})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._hint.wait()
+            self._hint.clear()
+
+    async def _look(self) -> None:
+        """Renew claims, end what is to be ended, repeat what was not heard, and claim what nobody holds."""
+        if self._streams or self._ended:
+            states = await run_db(claims.renew, connector_id=self._id)
+            for id_, stream in list(self._streams.items()):
+                if states.get(id_, State.CLOSING) == State.CLOSING:
+                    stream.cancel()
+            self._repeat(states)
+        room = settings.ENV.serverless_streams - len(self._streams)
+        if room > 0:
+            for request in await run_db(claims.claim, connector_id=self._id, limit=room):
+                self._streams[request.id] = asyncio.create_task(self._hold(request))
+
+    def _repeat(self, states: dict[str, str]) -> None:
+        """Tell again what the rows do not show yet: Redis may have lost it (DESIGN §2, rule 4)."""
+        for id_, (pool_id, signal) in list(self._ended.items()):
+            if id_ in states:
+                postman.post(POOLS, pool_id, signal)
+            else:
+                del self._ended[id_]
+        for id_, (pool_id, runner_id) in self._ready.items():
+            if states.get(id_) in (State.STARTING, State.OPEN):
+                postman.post(POOLS, pool_id, {"t": "ready", "request_id": id_, "runner_id": runner_id})
+
+    async def _hold(self, request: Claimed) -> None:
+        """Send the request and hold its stream to the end; then tell the pool how it went."""
+        ended: dict[str, Any] = {"t": "ended", "request_id": request.id}
+        try:
+            await self._stream(request)
+        except StartFailed as failure:
+            ended |= {"error": failure.error, "status": failure.status}
+        except httpx.HTTPError as error:
+            ended |= {"error": connection_error(error).error}
+        except Exception:
+            logger.exception("start request failed", extra={"action": "start_failed"})
+            ended |= {"error": "internal_error"}
+        finally:
+            self._streams.pop(request.id, None)
+            self._ready.pop(request.id, None)
+            self._ended[request.id] = (request.pool_id, ended)
+            postman.post(POOLS, request.pool_id, ended)
+
+    async def _stream(self, request: Claimed) -> None:
+        headers = start_headers(
+            request.headers,
+            endpoint=settings.ENV.public_url,
+            slots=request.slots,
+            pool=request.pool,
+            namespace=request.namespace,
+            token=settings.ENV.admin_token,
+            version=VERSION,
+        )
+        async with self._client.stream("GET", start_url(request.url), headers=headers) as answer:
+            body = await _excerpt(answer) if answer.status_code != 200 else ""
+            check_answer(answer.status_code, answer.headers.get("content-type", ""), body)
+            opened = {"t": "opened", "request_id": request.id, "status": answer.status_code}
+            postman.post(POOLS, request.pool_id, opened)
+            async for event in EventSource(answer).aiter_sse():
+                if event.event == "message" and request.id not in self._ready:
+                    self._ready[request.id] = (request.pool_id, read_init(event.data))
+                    self._repeat({request.id: State.OPEN})
+
+
+async def _excerpt(answer: httpx.Response) -> str:
+    """Return the beginning of a body, however long the whole of it is."""
+    read = b""
+    async for chunk in answer.aiter_bytes():
+        read += chunk
+        if len(read) >= BODY_BYTES:
+            break
+    return read[:BODY_BYTES].decode("utf-8", "replace")

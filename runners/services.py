@@ -1,0 +1,173 @@
+"""What the runner's socket does to rows: register, heartbeat, disconnect, acknowledge; and draining by hand."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from orchestrator.arrows import Arrow, Participant
+from orchestrator.errors import NamespaceNotFound
+from orchestrator.models import Namespace
+from orchestrator.timeline import record
+from orchestrator.workflow import mailbox
+from runners.models import ActorName, Command, Runner, RunnerConfig
+from runners.protocol.messages import ToServerInit
+
+RUNNERS = "runners"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A runner as its socket needs to know it."""
+
+    runner_id: str
+    reused: bool  # it was known, and may have actors
+    drain_grace: timedelta
+    serverless: bool
+    actor_stop: timedelta
+
+
+def register_runner(
+    *, namespace_name: str, key: str, init: ToServerInit, protocol_version: int, socket_id: str
+) -> Registration:
+    """Find or create the runner of this key and make `socket_id` its socket.
+
+    A live runner that was heard of within the lost threshold keeps its id; one that drains or went silent
+    gives its key to a new one (PROTOCOL §4.1). Its pool's configuration is created if there is none.
+
+    Raises:
+        NamespaceNotFound: there is no such namespace.
+    """
+    namespace = Namespace.objects.filter(name=namespace_name).first()
+    if namespace is None:
+        raise NamespaceNotFound
+    for attempt in range(3):
+        try:
+            with transaction.atomic():
+                config = _config(namespace, init.name)
+                runner, reused = _find_or_create(namespace, key, init, protocol_version, socket_id)
+                _learn_names(namespace, init)
+                arrow = Arrow(Participant.RUNNER, Participant.RUNNER_WS, "connect, init", runner_id=runner.pk)
+                record([arrow], timezone.now())
+            break
+        except IntegrityError:  # another socket of the same key, or a first of the same pool, was quicker
+            if attempt == 2:
+                raise
+    return Registration(
+        runner_id=runner.pk,
+        reused=reused,
+        drain_grace=_drain_grace(config),
+        serverless=config.kind == RunnerConfig.Kind.SERVERLESS,
+        actor_stop=timedelta(milliseconds=settings.ENV.actor_stop_ms),
+    )
+
+
+def _config(namespace: Namespace, name: str) -> RunnerConfig:
+    config, _ = RunnerConfig.objects.get_or_create(
+        namespace=namespace,
+        name=name,
+        deleted_at=None,
+        defaults={"kind": RunnerConfig.Kind.NORMAL, "drain_on_version_upgrade": False},
+    )
+    return config
+
+
+def _drain_grace(config: RunnerConfig) -> timedelta:
+    if config.kind == RunnerConfig.Kind.SERVERLESS or config.drain_grace_period is not None:
+        return config.grace
+    return timedelta(milliseconds=settings.ENV.normal_drain_grace_ms)
+
+
+def _find_or_create(
+    namespace: Namespace, key: str, init: ToServerInit, protocol_version: int, socket_id: str
+) -> tuple[Runner, bool]:
+    now = timezone.now()
+    lost = timedelta(milliseconds=settings.ENV.runner_lost_ms)
+    holder = (
+        Runner.objects.select_for_update(no_key=True)
+        .filter(namespace=namespace, name=init.name, key=key, holds_key=True)
+        .first()
+    )
+    seen = {"socket_id": socket_id, "connected_at": now, "last_ping_at": now, "protocol_version": protocol_version}
+    if holder is not None and holder.state == Runner.State.LIVE and now - holder.last_ping_at < lost:
+        if init.metadata is not None:
+            seen["metadata"] = _json_object(init.metadata)
+        Runner.objects.filter(pk=holder.pk).update(**seen)
+        return holder, True
+    if holder is not None:
+        Runner.objects.filter(pk=holder.pk).update(holds_key=False)
+    runner = Runner.objects.create(
+        namespace=namespace,
+        name=init.name,
+        key=key,
+        runner_version=init.version,
+        total_slots=init.total_slots,
+        metadata=_json_object(init.metadata) if init.metadata is not None else None,
+        due_at=now + lost,
+        **seen,
+    )
+    return runner, False
+
+
+def _learn_names(namespace: Namespace, init: ToServerInit) -> None:
+    names = [
+        ActorName(namespace=namespace, name=name, metadata=_json_object(metadata))
+        for name, metadata in (init.prepopulate_actor_names or {}).items()
+    ]
+    ActorName.objects.bulk_create(
+        names, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=["metadata"]
+    )
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """Return the object; an empty one for anything else (PROTOCOL §4.1)."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def heartbeat(*, runner_id: str, socket_id: str, silent_ms: int, rtt_ms: int) -> int | None:
+    """Note when the runner was last heard of; return the newest seq of its command log.
+
+    None if the socket is not the runner's any more: another one has taken its place, or the runner has ended.
+    """
+    seen_at = timezone.now() - timedelta(milliseconds=silent_ms)
+    mine = Runner.objects.filter(pk=runner_id, socket_id=socket_id).exclude(state=Runner.State.STOPPED)
+    if not mine.update(last_ping_at=seen_at, last_rtt_ms=rtt_ms):
+        return None
+    return mine.values_list("command_seq", flat=True).first()
+
+
+def disconnect(*, runner_id: str, socket_id: str) -> None:
+    """Note that the socket is closed, and tell the runner's workflow."""
+    if Runner.objects.filter(pk=runner_id, socket_id=socket_id).update(socket_id=""):
+        mailbox.post(RUNNERS, runner_id, {"t": "disconnected", "socket_id": socket_id})
+
+
+def command_log(*, runner_id: str, after_seq: int) -> tuple[int, list[Command]]:
+    """Return the newest seq of the runner's command log, and what the log still has after `after_seq`, in order.
+
+    What has taken effect is no longer in the log, so the newest seq may be greater than the last entry's.
+    """
+    newest = Runner.objects.filter(pk=runner_id).values_list("command_seq", flat=True).first() or 0
+    log = list(Command.objects.filter(runner_id=runner_id, seq__gt=after_seq).order_by("seq"))
+    return max([newest, *(command.seq for command in log)]), log
+
+
+def acknowledge_commands(*, runner_id: str, checkpoints: Iterable[tuple[str, int | None, int]]) -> None:
+    """Forget starts (actor id, generation, index) the runner says it has (PROTOCOL §4.4).
+
+    No generation means the current one, which is the only one whose start can still be in the log.
+    """
+    for actor_id, generation, index in checkpoints:
+        log = Command.objects.filter(runner_id=runner_id, actor_id=actor_id, index__lte=index)
+        if generation is not None:
+            log = log.filter(generation=generation)
+        log.filter(kind=Command.Kind.START).delete()
