@@ -1,0 +1,171 @@
+"""The application of examples/node-runner once more, on our own SDK: same paths, same control, same journal.
+
+    python sdk_endpoint.py --port 0
+
+Events of the SDK's own come out of its log records.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from runners.sdk import Actor, Context, Registry, Request, Response, ServerlessApp, WebSocket, serverless_app
+
+COUNT_KEY = b"count"
+JOURNALED = {
+    "runner_connected": "connected",
+    "runner_evicted": "evicted",
+    "runner_stopped": "shutdown",
+    "connection_lost": "disconnected",
+}
+
+
+def log(event: str, **fields: Any) -> None:
+    """Write one line of the journal."""
+    line = {"event": event, "at": int(time.time() * 1000), "pid": os.getpid()} | fields
+    print(json.dumps(line, separators=(",", ":")), flush=True)
+
+
+class Journal(logging.Handler):
+    """Turns the SDK's log records into lines of the journal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = JOURNALED.get(getattr(record, "action", ""))
+        if event is not None:
+            log(event, runnerId=getattr(record, "runner_id", None), reason=getattr(record, "reason", None))
+
+
+class Counter(Actor):
+    """A counter that can be told to sleep, end or be slow."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def on_start(self, ctx: Context) -> None:
+        log("actor_start", actorId=ctx.actor_id, generation=ctx.generation, name=ctx.name, key=ctx.key)
+
+    async def on_stop(self, ctx: Context) -> None:
+        log("actor_stop", actorId=ctx.actor_id, generation=ctx.generation)
+
+    async def fetch(self, ctx: Context, request: Request) -> Response:
+        self.count += 1
+        about = {
+            "actorId": ctx.actor_id,
+            "generation": ctx.generation,
+            "count": self.count,
+            "pid": os.getpid(),
+        }
+        wait = timedelta(milliseconds=float(request.params.get("ms", 1000)))
+        match request.path:
+            case "/":
+                pass
+            case "/sleep":
+                log("sleep_intent", actorId=ctx.actor_id, generation=ctx.generation)
+                ctx.sleep()
+            case "/destroy":
+                ctx.destroy()
+            case "/count":
+                about["durable"] = await self._count_durably(ctx)
+            case "/alarm":
+                ctx.set_alarm(datetime.now(UTC) + wait)
+            case "/slow":
+                await asyncio.sleep(wait.total_seconds())
+            case "/length":
+                about["bytes"] = len(request.body)
+            case "/echo":
+                path = request.path + (f"?{request.query}" if request.query else "")
+                about |= {"method": request.method, "path": path}
+                about |= {"headers": dict(request.headers), "body": request.text()}
+            case _:
+                return Response.json(about | {"error": "no such path"}, status=404)
+        return Response.json(about)
+
+    async def websocket(self, ctx: Context, socket: WebSocket) -> None:
+        log("socket", actorId=ctx.actor_id, path=socket.request.path)
+        async for message in socket:
+            await socket.send(message)
+
+    async def _count_durably(self, ctx: Context) -> int:
+        """Add one to the count kept in the actor's own storage, which outlives its sleep."""
+        count = int(await ctx.kv.get(COUNT_KEY) or b"0") + 1
+        await ctx.kv.put(COUNT_KEY, str(count).encode())
+        return count
+
+
+class Controlled:
+    """The SDK's endpoint behind a gate: `POST /control/{go,hold,fail}` says what `GET /start` does."""
+
+    def __init__(self, app: ServerlessApp) -> None:
+        self._app = app
+        self._open = asyncio.Event()
+        self._open.set()
+        self._failing = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if path.startswith("/control/"):
+            self._control(path.removeprefix("/control/"))
+            await _answer(send, 200)
+            return
+        if path == "/start":
+            headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+            log("start_request", pool=headers.get("x-rivet-runner-name"))
+            if self._failing:
+                await _answer(send, 500)
+                return
+            if not await self._may_go(receive):
+                return
+        await self._app(scope, receive, send)
+
+    def _control(self, mode: str) -> None:
+        self._failing = mode == "fail"
+        if mode == "hold":
+            self._open.clear()
+        else:
+            self._open.set()
+
+    async def _may_go(self, receive: Any) -> bool:
+        """Wait for the gate; False if the engine has gone away meanwhile."""
+        if self._open.is_set():
+            return True
+        await receive()  # the request's body, which is empty; what comes next is its end
+        gone = asyncio.create_task(receive())
+        gate = asyncio.create_task(self._open.wait())
+        await asyncio.wait([gone, gate], return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        gate.cancel()
+        return self._open.is_set()
+
+
+async def _answer(send: Any, status: int) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--port", type=int, default=3000)
+    listener = socket.create_server(("127.0.0.1", options.parse_args().port))
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("runners.sdk").addHandler(Journal())
+    log("listening", port=listener.getsockname()[1])
+    app = Controlled(serverless_app(Registry({"counter": Counter})))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=10))
+    server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
