@@ -16,4 +16,6 @@ class ActorsConfig(AppConfig):
         from runners import pools
 
         pools.register_demand(queue.count_demand)
-        sweep.register(sweep.Swept(turn.ACTORS, queue.overdue), sweep.Swept(hosting.HOSTING, lambda now, limit: []))
+        sweep.register(
+            sweep.Swept(turn.ACTORS, queue.overdue), sweep.Swept(hosting.HOSTING, lambda now, limit: [])
+        )

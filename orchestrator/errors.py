@@ -43,6 +43,18 @@ class PathNotFound(OrchestratorError):
     group, code, status = "api", "not_found", 404
 
 
+class MethodNotAllowed(OrchestratorError):
+    """This path does not take this method."""
+
+    group, code, status = "api", "method_not_allowed", 405
+
+
+class BodyTooLarge(OrchestratorError):
+    """The request's body is too large."""
+
+    group, code, status = "guard", "invalid_request_body", 413
+
+
 class Forbidden(OrchestratorError):
     """The token is missing or does not allow this."""
 

@@ -18,3 +18,21 @@ class TunnelPayloadTooLarge(RunnerProtocolError):
 
     Unlike an undecodable frame it costs the runner its connection (PROTOCOL §2.4, pitfall 20).
     """
+
+
+class RunnerConfigNotFound(OrchestratorError):
+    """There is no serverless pool of this name."""
+
+    group, code, status = "runner_config", "not_found", 400
+
+
+class RunnerConfigInvalid(OrchestratorError):
+    """The pool cannot be configured like this."""
+
+    group, code, status = "runner_config", "invalid", 400
+
+
+class MetadataNotFetched(OrchestratorError):
+    """The pool's endpoint did not give its metadata; `reason` is the failure as the API shows it."""
+
+    group, code, status = "serverless_runner_pool", "failed_to_fetch_metadata", 400

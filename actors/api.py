@@ -1,0 +1,141 @@
+"""Actors over HTTP (API §3)."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router
+
+from actors import selectors, services
+from actors.errors import InvalidInput, TooManyActorIds
+from actors.lifecycle import CrashPolicy
+from actors.models import Actor
+from actors.schemas import (
+    ActorBody,
+    ActorNames,
+    ActorNamesQuery,
+    ActorOfKey,
+    Actors,
+    ActorsQuery,
+    KeyedActorBody,
+    NewActor,
+)
+from actors.selectors import actor_json, actors_json
+from orchestrator.api.schemas import Done, pagination
+from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId
+from orchestrator.datacenters import check_datacenters
+from orchestrator.namespaces import find_namespace
+from orchestrator.paging import Position
+from runners.selectors import list_actor_names, names_json
+
+MAX_IDS = 32
+
+router = Router(tags=["actors"])
+
+
+@router.post("/actors", response=NewActor, exclude_unset=True, operation_id="actors_create")
+def create_actor(request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[ActorBody]) -> dict[str, Any]:
+    """Create an actor and start it; the answer does not wait for the start."""
+    namespace = find_namespace(query.namespace)
+    check_datacenters([body.datacenter])
+    actor = services.create_actor(
+        namespace=namespace,
+        name=body.name,
+        key=body.key,
+        input_base64=body.input,
+        pool_name=body.runner_name_selector,
+        crash_policy=CrashPolicy(body.crash_policy),
+    )
+    return {"actor": actor_json(actor)}
+
+
+@router.put("/actors", response=ActorOfKey, exclude_unset=True, operation_id="actors_get_or_create")
+def get_or_create_actor(
+    request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[KeyedActorBody]
+) -> dict[str, Any]:
+    """Return the living actor that holds a key, creating it if there is none. One that sleeps is not woken."""
+    namespace = find_namespace(query.namespace)
+    check_datacenters([body.datacenter])
+    actor, created = services.get_or_create_actor(
+        namespace=namespace,
+        name=body.name,
+        key=body.key,
+        input_base64=body.input,
+        pool_name=body.runner_name_selector,
+        crash_policy=CrashPolicy(body.crash_policy),
+    )
+    [shown] = [actor_json(actor)] if created else actors_json([actor])
+    return {"actor": shown, "created": created}
+
+
+@router.get("/actors", response=Actors, exclude_unset=True, operation_id="actors_list")
+def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str, Any]:
+    """List actors by ids, by name, or by name and key; newest first."""
+    ids = _checked_ids(query)
+    by_key = query.key is not None and not query.include_destroyed
+    cursor = None if by_key and not ids else query.cursor  # at most one actor: there is no next page to ask for
+    after = Position.newest_first(cursor) if cursor is not None else None
+    namespace = find_namespace(query.namespace)
+    if ids:
+        rows = selectors.list_actors_by_id(namespace=namespace, ids=ids, limit=query.limit, after=after)
+    else:
+        rows = selectors.list_actors(
+            namespace=namespace,
+            name=query.name or "",
+            key=query.key,
+            include_destroyed=query.include_destroyed,
+            limit=query.limit,
+            after=after,
+        )
+    return _page(rows)
+
+
+@router.get("/actors/names", response=ActorNames, operation_id="actors_list_names")
+def list_names(request: HttpRequest, query: FromQuery[ActorNamesQuery]) -> dict[str, Any]:
+    """List every name an actor of the namespace ever had, and those announced by runners."""
+    namespace = find_namespace(query.namespace)
+    names = list_actor_names(namespace=namespace, limit=query.limit, after=query.cursor)
+    return {"names": names_json(names), "pagination": {"cursor": names[-1].name if names else None}}
+
+
+@router.delete("/actors/{actor_id}", response=Done, operation_id="actors_delete")
+def delete_actor(request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace]) -> dict[str, Any]:
+    """Destroy an actor; the answer comes when it is destroyed, whatever its runner does."""
+    services.destroy_actor(actor=_actor(actor_id, query))
+    return {}
+
+
+@router.post("/actors/{actor_id}/sleep", response=Done, operation_id="actors_sleep")
+def sleep_actor(
+    request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
+) -> dict[str, Any]:
+    """Ask an actor to go to sleep."""
+    services.sleep_actor(actor=_actor(actor_id, query))
+    return {}
+
+
+@router.post("/actors/{actor_id}/reschedule", response=Done, operation_id="actors_reschedule")
+def reschedule_actor(
+    request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
+) -> dict[str, Any]:
+    """Ask for a fresh start of an actor."""
+    services.reschedule_actor(actor=_actor(actor_id, query))
+    return {}
+
+
+def _actor(actor_id: str, query: InNamespace) -> Actor:
+    return selectors.find_actor(namespace=find_namespace(query.namespace), actor_id=actor_id)
+
+
+def _checked_ids(query: ActorsQuery) -> list[str]:
+    ids = [*query.actor_id, *query.actor_ids]
+    if ids and (query.name is not None or query.key is not None):
+        raise InvalidInput(message="actors are listed either by ids or by name and key")
+    if not ids and query.name is None:
+        raise InvalidInput(message="a name is needed" if query.key is not None else "ids or a name are needed")
+    if len(ids) > MAX_IDS:
+        raise TooManyActorIds(max=MAX_IDS, count=len(ids))
+    return ids
+
+
+def _page(rows: list[Actor]) -> dict[str, Any]:
+    return {"actors": actors_json(rows), "pagination": pagination(rows)}

@@ -1,0 +1,38 @@
+"""Where a serverless pool is called, and with which headers: what is allowed (API §6). Does no I/O."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+MAX_HEADERS = 16
+MAX_HEADER_NAME = 128
+MAX_HEADER_VALUE = 4096
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e]*")  # RFC 9110 §5.5, without obs-text
+
+
+def problem_with_url(url: str) -> str | None:
+    """Return why the URL cannot be called, None if it can."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        return f"invalid url: {error}"
+    if parts.scheme not in ("http", "https"):
+        return "the url must be absolute, with the scheme http or https"
+    if not usable or re.search(r"[\s\x00-\x1f]", url):
+        return "the url is malformed"
+    return None
+
+
+def problem_with_headers(headers: Mapping[str, str]) -> str | None:
+    """Return why the headers cannot be sent, None if they can."""
+    if len(headers) > MAX_HEADERS:
+        return f"too many headers (at most {MAX_HEADERS})"
+    for name, value in headers.items():
+        if not 1 <= len(name) <= MAX_HEADER_NAME or not _TOKEN.fullmatch(name):
+            return f"invalid header name (1 to {MAX_HEADER_NAME} characters of a token)"
+        if len(value) > MAX_HEADER_VALUE or not _VALUE.fullmatch(value):
+            return f"invalid value of header {name} (at most {MAX_HEADER_VALUE} printable characters)"
+    return None
