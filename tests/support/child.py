@@ -23,9 +23,7 @@ def _die_with_parent() -> None:
 class Child:
     """A process that never outlives this one. Its stdout and stderr are appended to `log`."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.command = list(command)
         self.log = log

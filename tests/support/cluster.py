@@ -1,7 +1,6 @@
 """A whole engine as child processes on given stores: what a production machine runs, on free ports."""
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import httpx
 
 from tests.support.api import Api, wait_until
 from tests.support.child import REPOSITORY, Child
+from tests.support.processes import free_port
 
 Server = Literal["daphne", "uvicorn"]
 Arrow = dict[str, Any]
@@ -43,7 +43,7 @@ class Cluster:
     ) -> None:
         self.directory = directory
         self.redis_url = redis_url
-        ports = [_free_port() for _ in range(webs)]
+        ports = [free_port() for _ in range(webs)]
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         self._env = {
             "DATABASE_URL": database_url,
@@ -134,11 +134,3 @@ class Cluster:
 
     def _child(self, name: str, *arguments: str) -> Child:
         return Child(name, [sys.executable, *arguments], self.directory / f"{name}.log", self._env)
-
-
-def _free_port() -> int:
-    """Return a loopback port nobody listens on; a process that starts again keeps it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,9 +17,7 @@ ENGINES = ("sqlite-daphne", "sqlite-uvicorn", "postgresql-daphne", "postgresql-u
 def engines(*names: str) -> pytest.MarkDecorator:
     """Tell the story once on each of these engines, `store-server`."""
     assert set(names) <= set(ENGINES)
-    return pytest.mark.parametrize(
-        "cluster", [_engine(name) for name in names], indirect=True, scope="session"
-    )
+    return pytest.mark.parametrize("cluster", [_engine(name) for name in names], indirect=True, scope="session")
 
 
 def _engine(name: str) -> object:

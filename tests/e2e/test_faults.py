@@ -1,0 +1,128 @@
+"""A request that is waiting for its actor is answered although something the engine is made of goes away.
+
+The moment is the same every time: the endpoint holds `GET /start`, so the wake is in flight for as long as
+the story wants.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import redis
+
+from tests.support.api import wait_until
+from tests.support.cluster import Cluster
+from tests.support.endpoint import Endpoint
+from tests.support.stories import engines, sleeping_actor
+
+Request = Future[httpx.Response]
+
+pytestmark = [pytest.mark.e2e, engines("sqlite-daphne", "postgresql-uvicorn")]
+
+
+def test_the_worker_is_killed_while_the_runner_is_awaited(cluster, endpoint, pool):
+    with held_wake(cluster, endpoint, pool) as (actor_id, request):
+        cluster.worker.kill()
+        endpoint.go()
+        endpoint.wait("connected", pool=pool, count=2)
+        cluster.worker.start()
+        assert request.result().status_code == 200
+    assert_running_in(cluster, endpoint, actor_id, generations=[0, 1])
+
+
+def test_the_worker_is_killed_with_the_wake_in_its_hands(cluster, endpoint, pool):
+    actor_id = sleeping_actor(cluster, endpoint, pool)
+    cluster.worker.freeze()
+    earlier = signals_posted(cluster)
+    with request_to(cluster, actor_id) as request:
+        wait_until(lambda: signals_posted(cluster) > earlier, lambda: "the wake is posted")
+        cluster.worker.kill()
+        cluster.worker.start()
+        assert request.result().status_code == 200
+    assert_running_in(cluster, endpoint, actor_id, generations=[0, 1])
+
+
+def test_the_connector_is_killed_while_its_start_request_waits(cluster, endpoint, pool):
+    with held_wake(cluster, endpoint, pool) as (actor_id, request):
+        cluster.connector.kill()
+        cluster.connector.start()
+        endpoint.wait("start_request", pool=pool, count=3)
+        endpoint.go()
+        assert request.result().status_code == 200
+    assert_running_in(cluster, endpoint, actor_id, generations=[0, 1])
+
+
+def test_redis_is_emptied_while_the_runner_is_awaited(cluster, endpoint, pool):
+    with held_wake(cluster, endpoint, pool) as (actor_id, request):
+        flush(cluster)
+        endpoint.go()
+        assert request.result().status_code == 200
+    assert_running_in(cluster, endpoint, actor_id, generations=[0, 1])
+
+
+def test_redis_is_emptied_with_the_wake_in_it(cluster, endpoint, pool):
+    actor_id = sleeping_actor(cluster, endpoint, pool)
+    cluster.worker.freeze()
+    earlier = signals_posted(cluster)
+    with request_to(cluster, actor_id) as request:
+        wait_until(lambda: signals_posted(cluster) > earlier, lambda: "the wake is posted")
+        flush(cluster)
+        cluster.worker.thaw()
+        assert request.result().status_code == 200
+    assert_running_in(cluster, endpoint, actor_id, generations=[0, 1])
+
+
+def test_the_web_process_of_the_runner_is_killed_and_comes_back(cluster, endpoint, pool):
+    actor_id = cluster.api.create_actor(pool)
+    first = cluster.api.call(actor_id).json()
+    cluster.webs[0].kill()
+    cluster.webs[0].start()
+    cluster.wait_healthy(0)
+    again = cluster.api.call(actor_id)
+    assert (again.status_code, again.json()["generation"]) == (200, first["generation"])
+    assert again.json()["count"] == first["count"] + 1
+    assert_running_in(cluster, endpoint, actor_id, generations=[0])
+
+
+def test_an_endpoint_that_fails_is_named_in_a_prompt_refusal(cluster, endpoint, pool):
+    actor_id = sleeping_actor(cluster, endpoint, pool)
+    endpoint.fail()
+    answer = cluster.api.call(actor_id, timeout=5)
+    assert (answer.status_code, answer.json()["code"]) == (503, "actor_runner_failed")
+
+
+@contextmanager
+def held_wake(cluster: Cluster, endpoint: Endpoint, pool: str) -> Iterator[tuple[str, Request]]:
+    """Give a sleeping actor and a request to it that waits, because the endpoint holds the runner back."""
+    actor_id = sleeping_actor(cluster, endpoint, pool)
+    endpoint.hold()
+    with request_to(cluster, actor_id) as request:
+        endpoint.wait("start_request", pool=pool, count=2)
+        yield actor_id, request
+
+
+@contextmanager
+def request_to(cluster: Cluster, actor_id: str) -> Iterator[Request]:
+    """Give the future of a request to an actor, sent now."""
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(cluster.api.call, actor_id)
+
+
+def signals_posted(cluster: Cluster) -> int:
+    """Return how many entries were ever put into streams of Redis: the mailboxes."""
+    with redis.Redis.from_url(cluster.redis_url) as connection:
+        return int(connection.info("commandstats").get("cmdstat_xadd", {}).get("calls", 0))
+
+
+def flush(cluster: Cluster) -> None:
+    """Empty Redis."""
+    with redis.Redis.from_url(cluster.redis_url) as connection:
+        connection.flushall()
+
+
+def assert_running_in(cluster: Cluster, endpoint: Endpoint, actor_id: str, generations: list[int]) -> None:
+    """Assert that the actor was started once in each generation and that the engine knows it runs."""
+    assert [start["generation"] for start in endpoint.events("actor_start", actorId=actor_id)] == generations
+    assert cluster.api.wait_running(actor_id)["sleep_ts"] is None
