@@ -20,8 +20,8 @@ from actors.lifecycle import (
     Running,
     Starting,
     State,
-    StopReason,
     Stopping,
+    StopReason,
     due_at,
 )
 from orchestrator.ids import new_id
@@ -99,7 +99,19 @@ class Actor(models.Model):
         ]
         indexes = [
             models.Index(fields=["due_at"], name="actor_due", condition=Q(due_at__isnull=False)),
-            models.Index(fields=["namespace", "name", "-created_at"], name="actor_newest"),
+            models.Index(
+                fields=["namespace", "name", "-created_at"], name="actor_living", condition=Q(destroyed_at=None)
+            ),
+            models.Index(
+                fields=["namespace", "name", "-created_at"],
+                name="actor_destroyed",
+                condition=Q(destroyed_at__isnull=False),
+            ),
+            models.Index(
+                fields=["namespace", "name", "key", "-created_at"],
+                name="actor_destroyed_by_key",
+                condition=Q(destroyed_at__isnull=False, key__isnull=False),
+            ),
             models.Index(fields=["runner_id"], name="actor_of_runner", condition=~Q(runner_id="")),
             models.Index(
                 fields=["namespace", "pool_name", "pending_at", "id"],

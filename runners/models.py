@@ -128,6 +128,8 @@ class Runner(models.Model):
                 fields=["namespace", "name"], name="runner_allocatable", condition=Q(state="live")
             ),
             models.Index(fields=["namespace", "-created_at"], name="runner_newest"),
+            models.Index(fields=["namespace", "name", "-created_at"], name="runner_newest_of_pool"),
+            models.Index(fields=["namespace", "-created_at"], name="runner_present", condition=Q(stop_at=None)),
         ]
 
     def __str__(self) -> str:

@@ -27,7 +27,7 @@ def list_runners(
     if name is not None:
         rows = rows.filter(name=name)
     if not include_stopped:
-        rows = rows.exclude(state=Runner.State.STOPPED)
+        rows = rows.filter(stop_at=None)
     return _newest_first(rows, limit, after)
 
 
