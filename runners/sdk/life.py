@@ -98,12 +98,14 @@ class Life:
 
     def accept(self, exchange: Exchange) -> None:
         """Serve the exchange now, as soon as the actor runs, or refuse it."""
-        if self.phase is Phase.STARTING:
+        if self._stop.is_set():
+            self._turn_away(exchange)
+        elif self.phase is Phase.STARTING:
             self._exchanges[exchange] = None
         elif self.phase is Phase.RUNNING:
             self._serve(exchange)
         else:
-            exchange.refuse()
+            self._turn_away(exchange)
 
     def order_stop(self, budget: StopBudget) -> None:
         """Stop, because the engine says so."""

@@ -156,8 +156,10 @@ class Runner:
                 return
             if self._leaving:
                 return
-            attempt = 0 if welcomed else attempt + 1
+            if welcomed:
+                attempt = 0
             await asyncio.sleep(reconnect.pause_s(attempt, random.random()))
+            attempt += 1
 
     async def _connect(self) -> tuple[bool, str]:
         """Hold one connection to its end; return whether the engine welcomed it, and the reason of its close."""

@@ -205,8 +205,8 @@ class TestReconnecting:
         assert pause_s(7, 0.0) == pause_s(10_000, 0.0) == 10.0
 
     @given(st.integers(min_value=0), st.floats(0, 1, exclude_max=True))
-    def test_jitter_makes_a_pause_longer_by_less_than_a_quarter(self, attempt, jitter):
-        assert pause_s(attempt, 0.0) <= pause_s(attempt, jitter) < 1.25 * pause_s(attempt, 0.0)
+    def test_jitter_makes_a_pause_longer_by_at_most_a_quarter(self, attempt, jitter):
+        assert pause_s(attempt, 0.0) <= pause_s(attempt, jitter) <= 1.25 * pause_s(attempt, 0.0)
 
     @pytest.mark.parametrize(
         ("reason", "evicted"),
