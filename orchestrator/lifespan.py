@@ -17,7 +17,7 @@ _callbacks: list[Callback] = []
 
 
 def on_shutdown(callback: Callback) -> Callable[[], None]:
-    """Have `callback` awaited once before the process ends; return a function that takes it off again."""
+    """Have `callback` awaited before the process ends; return a function that takes it off again."""
     _callbacks.append(callback)
 
     def forget() -> None:
@@ -30,10 +30,9 @@ def on_shutdown(callback: Callback) -> Callable[[], None]:
 async def run_shutdown() -> None:
     """Run all callbacks at the same time, for a few seconds at most; what is not done by then is cancelled.
 
-    One that fails is logged and harms no other. They are taken off, so a second call does nothing.
+    One that fails is logged and harms no other.
     """
     callbacks = list(_callbacks)
-    _callbacks.clear()
     tasks = [asyncio.ensure_future(callback()) for callback in callbacks]
     if not tasks:
         return
