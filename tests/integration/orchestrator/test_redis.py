@@ -7,20 +7,21 @@ import redis as redis_py
 from redis.connection import _HiredisParser
 
 from orchestrator import redis
-from tests.integration.orchestrator.test_bus import Store, free_port
+from tests.support.processes import free_port
+from tests.support.valkey import Valkey
 
 
 @pytest.fixture
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    store = Store(tmp_path_factory.mktemp("v"), "--requirepass", "p@ss", port=free_port())
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    store = Valkey(tmp_path_factory.mktemp("v"), "--port", str(free_port()))
     store.start()
     yield store
     store.kill()
 
 
 @pytest.fixture
-def client(store: Store, settings) -> Iterator[redis_py.Redis]:
-    settings.REDIS_URL = f"unix://:p%40ss@{store.socket}?db=3"
+def client(store: Valkey, settings) -> Iterator[redis_py.Redis]:
+    settings.REDIS_URL = f"unix://{store.socket}?db=3"
     redis._forget()
     client = redis.get_redis()
     yield client
@@ -47,13 +48,13 @@ def test_a_forked_child_opens_its_own_connection(client: redis_py.Redis) -> None
     assert client.client_id() == ours
 
 
-def test_a_restart_of_redis_is_survived(client: redis_py.Redis, store: Store) -> None:
+def test_a_restart_of_redis_is_survived(client: redis_py.Redis, store: Valkey) -> None:
     assert client.ping()
     store.restart()
     assert client.ping()
 
 
-def test_a_redis_that_is_away_is_an_error_within_seconds(client: redis_py.Redis, store: Store) -> None:
+def test_a_redis_that_is_away_is_an_error_within_seconds(client: redis_py.Redis, store: Valkey) -> None:
     store.kill()
     with pytest.raises(redis_py.ConnectionError):
         client.ping()
@@ -78,8 +79,9 @@ def test_celery_is_told_the_same_address_in_its_own_words(url: str, expected: st
 
 
 @pytest.mark.parametrize("form", ["unix://:p%40ss@{socket}?db=3", "redis://:p%40ss@127.0.0.1:{port}?db=3"])
-def test_celery_reaches_the_same_database(store: Store, client: redis_py.Redis, form: str) -> None:
-    url = form.format(socket=store.socket, port=store.command[2])
+def test_celery_reaches_the_same_database(store: Valkey, client: redis_py.Redis, form: str) -> None:
+    client.config_set("requirepass", "p@ss")
+    url = form.format(socket=store.socket, port=store.command[-1])
     with kombu.Connection(redis.celery_broker_url(url)) as broker:
         queue = broker.SimpleQueue("letters")
         queue.put("hello")
