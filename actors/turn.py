@@ -136,7 +136,7 @@ class Turn:
 
     def take_orders(self, kind: type[E]) -> list[tuple[Seat, E]]:
         """Take the orders of one kind off the list, in order."""
-        taken = [(seat, effect) for seat, effect in self.orders if isinstance(effect, kind)]
+        taken: list[tuple[Seat, E]] = [(seat, effect) for seat, effect in self.orders if isinstance(effect, kind)]
         self.orders = [order for order in self.orders if not isinstance(order[1], kind)]
         return taken
 
