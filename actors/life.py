@@ -352,6 +352,13 @@ class PublishReady:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishStopping:
+    """Tell whoever talks to it that this generation takes no new traffic."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class PublishStopped:
     """Tell whoever waits or talks to it that this generation has ended."""
 

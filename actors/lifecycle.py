@@ -42,6 +42,7 @@ from actors.life import (
     PublishDestroyed,
     PublishReady,
     PublishStopped,
+    PublishStopping,
     Report,
     Reschedule,
     RunnerDraining,
@@ -262,7 +263,7 @@ def _stop(state: Hosted, reason: StopReason, due: datetime) -> Step:
     stopping = Stopping(
         state.life, state.runner_id, state.event_index, connectable_at, reason, due, wake_after=False
     )
-    return stopping, _halt(state)
+    return stopping, [PublishStopping(state.life.generation), *_halt(state)]
 
 
 def _halt(state: Hosted) -> list[Effect]:

@@ -88,7 +88,7 @@ def _outgoing(effect: Effect, signal: Signal, after: State) -> Arrow | None:
             return Arrow(_ACTOR, _GATEWAY, "stopped")
         case life.PublishDestroyed():
             return Arrow(_ACTOR, _GATEWAY, "destroyed")
-        case life.Allocate() | life.Audit() | life.Bump():
+        case life.Allocate() | life.Audit() | life.Bump() | life.PublishStopping():
             return None
 
 

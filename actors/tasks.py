@@ -1,8 +1,8 @@
 """The actor workflow as Celery sees it: a task per shard, and the three steps of a turn.
 
-    advance_shard → apply → hear, then  deallocate  the slot back to its runner
-                                        allocate    a slot for whoever has waited longest
-                                        dispatch    StartActor and StopActor into the runners' logs
+advance_shard → apply → hear, then  deallocate  the slot back to its runner
+                                    allocate    a slot for whoever has waited longest
+                                    dispatch    StartActor and StopActor into the runners' logs
 """
 
 from datetime import timedelta

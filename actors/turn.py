@@ -123,6 +123,8 @@ class Turn:
                 self._bumped.add(seat.pool)
             case lifecycle.PublishReady(runner_id, generation):
                 self._publish(seat, {"m": "ready", "runner": runner_id, "generation": generation})
+            case lifecycle.PublishStopping(generation):
+                self._publish(seat, {"m": "stopping", "generation": generation})
             case lifecycle.PublishStopped(generation):
                 self._publish(seat, {"m": "stopped", "generation": generation})
             case lifecycle.PublishDestroyed():
@@ -174,6 +176,7 @@ _WITHOUT_RUNNER = (
     lifecycle.Allocate,
     lifecycle.Bump,
     lifecycle.PublishReady,
+    lifecycle.PublishStopping,
     lifecycle.PublishStopped,
     lifecycle.PublishDestroyed,
 )

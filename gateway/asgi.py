@@ -1,0 +1,69 @@
+"""The engine's ASGI application: the gateway and the runner socket, and Django for the rest."""
+
+from typing import Any
+
+from gateway.http import GatewayRequest
+from gateway.routing import Destination, destination
+from orchestrator.consumers import LeanConsumer, Receive, Send
+from orchestrator.errors import OrchestratorError
+from runners.consumers import RunnerSocket
+
+_SUBPROTOCOLS = {"rivet_target.runner": "runner", "rivet_target.actor": "actor"}
+
+
+class GatewayRouter:
+    """Sends each connection to its consumer, or to the application it is given."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+        self._request = GatewayRequest.as_asgi()
+        self._runner = RunnerSocket.as_asgi()
+        self._runner_page = RunnerPage.as_asgi()
+        self._refusal = SocketRefusal.as_asgi()
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        await self._choose(scope)(scope, receive, send)
+
+    def _choose(self, scope: dict[str, Any]) -> Any:
+        if scope["type"] == "http":
+            return self._choose_http(scope)
+        if scope["type"] != "websocket":
+            return self._api
+        target = next((_SUBPROTOCOLS[s] for s in scope.get("subprotocols", []) if s in _SUBPROTOCOLS), None)
+        if destination(scope["path"], target) is Destination.RUNNER:
+            return self._runner
+        return self._refusal
+
+    def _choose_http(self, scope: dict[str, Any]) -> Any:
+        path = scope["path"]
+        target = next((value for name, value in scope["headers"] if name == b"x-rivet-target"), None)
+        if target is None and not path.startswith(("/gateway", "/runners/connect")):
+            return self._api
+        try:
+            place = destination(path, None if target is None else target.decode("latin-1"))
+        except OrchestratorError:
+            return self._request  # which refuses it in the words of the gateway
+        return {Destination.ACTOR: self._request, Destination.RUNNER: self._runner_page}.get(place, self._api)
+
+
+class RunnerPage(LeanConsumer):
+    """What a plain request sees at the runner socket's path (PROTOCOL §2.1)."""
+
+    async def serve(self) -> None:
+        """Answer 200 with a line of text."""
+        body = b"pegboard-runner WebSocket endpoint"
+        headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+        await self.send_message({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send_message({"type": "http.response.body", "body": body})
+
+
+class SocketRefusal(LeanConsumer):
+    """A WebSocket no route takes: accepted, as clients hide HTTP errors, and closed with the reason."""
+
+    async def serve(self) -> None:
+        """Accept and close."""
+        await self.receive()
+        subprotocol = "rivet" if "rivet" in self.scope.get("subprotocols", []) else None
+        await self.send_message({"type": "websocket.accept", "subprotocol": subprotocol})
+        await self.send_message({"type": "websocket.close", "code": 1011, "reason": "guard.no_route"})

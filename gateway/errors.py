@@ -1,0 +1,91 @@
+"""What can keep a client from its actor (PROTOCOL §8.6)."""
+
+from orchestrator.errors import OrchestratorError
+
+
+class GatewayError(OrchestratorError):
+    """The gateway could not get an answer."""
+
+    group = "guard"
+
+
+class NoRoute(GatewayError):
+    """No route leads from this host and path."""
+
+    code, status = "no_route", 404
+
+
+class MissingHeader(GatewayError):
+    """A header that the route needs is missing."""
+
+    code, status = "missing_header", 400
+
+
+class ActorNotFound(GatewayError):
+    """The actor does not exist."""
+
+    group, code, status = "actor", "not_found", 404
+
+
+class ActorDestroyedWhileWaiting(GatewayError):
+    """The actor was destroyed while the request waited for it."""
+
+    group, code, status = "actor", "destroyed_while_waiting_for_ready", 400
+
+
+class ActorReadyTimeout(GatewayError):
+    """The actor did not become ready in time."""
+
+    code, status = "actor_ready_timeout", 503
+
+
+class ActorWakeRetriesExceeded(GatewayError):
+    """The actor stopped again and again before it was ready."""
+
+    code, status = "actor_wake_retries_exceeded", 400
+
+
+class ActorRunnerFailed(GatewayError):
+    """The actor's pool cannot start runners."""
+
+    code, status = "actor_runner_failed", 503
+
+
+class ActorStopped(GatewayError):
+    """The actor stopped before it answered."""
+
+    code, status = "actor_stopped_while_waiting", 503
+
+
+class TunnelRequestAborted(GatewayError):
+    """The runner gave the request up before it answered."""
+
+    code, status = "tunnel_request_aborted", 503
+
+
+class ResponseStartTimeout(GatewayError):
+    """The actor did not answer in time."""
+
+    code, status = "gateway_response_start_timeout", 504
+
+
+class RequestBodyTooLarge(GatewayError):
+    """The request's body is too large."""
+
+    code, status = "invalid_request_body", 413
+
+
+class RetryAttemptsExceeded(GatewayError):
+    """Every attempt failed."""
+
+    code, status = "retry_attempts_exceeded", 502
+
+
+class TunnelOverloaded(GatewayError):
+    """The runner does not keep up with what it is sent."""
+
+    code, status = "service_unavailable", 503
+
+
+class InvalidResponse(OrchestratorError):
+    """The actor's answer cannot be passed on."""

@@ -1,0 +1,246 @@
+"""The gateway of one process: what goes to runners, what comes back, and the actors it watches."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+
+from django.utils import timezone
+
+from gateway import looks
+from gateway.errors import TunnelOverloaded
+from gateway.watch import Watch
+from orchestrator.arrows import Arrow
+from orchestrator.bus import get_bus
+from orchestrator.db import run_db
+from orchestrator.errors import BusOverloaded, BusUnavailable
+from orchestrator.timeline import record
+from runners import channel, sockets
+from runners.errors import RunnerProtocolError
+from runners.protocol import codec
+from runners.protocol.messages import (
+    MessageId,
+    ToClientTunnelMessage,
+    ToClientTunnelMessageKind,
+    ToServerTunnelMessage,
+    ToServerTunnelMessageKind,
+)
+
+logger = logging.getLogger(__name__)
+
+IDLE_WATCHES = 10_000
+"""Actors without a request whose routes are remembered."""
+AUDIT_SECONDS = 2.0
+"""The rows of actors with requests older than this are looked at this often: a message may have been lost."""
+AWAY_SECONDS = 0.1
+"""A frame for a runner whose socket is away is tried again after this."""
+RECORD_SECONDS = 0.05
+TUNNEL_VERSION = codec.VERSIONS[-1]  # tunnel frames are the same in all of them
+
+Inbox = Callable[[ToServerTunnelMessageKind], None]
+
+
+class Hub:
+    """One per event loop. Requests are known by (gateway id, request id), as on the wire."""
+
+    def __init__(self) -> None:
+        self.gateway_id = secrets.token_bytes(4)
+        self._inboxes: dict[bytes, tuple[str, Inbox]] = {}  # by request id: the runner it is with
+        self._watches: dict[str, Watch] = {}
+        self._idle: OrderedDict[str, Watch] = OrderedDict()
+        self._opening: dict[str, asyncio.Future[Watch]] = {}
+        self._arrows: list[tuple[datetime, Arrow]] = []
+        self._recorder: asyncio.Task[None] | None = None
+        self._bus = get_bus()
+        self._ready: asyncio.Task[None] | None = None
+        self._auditor: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Make this gateway known to runner sockets here and elsewhere; returns once both can answer."""
+        if self._ready is None:
+            sockets.open_gateway(self.gateway_id, self.from_runner)
+            self._bus.on_reset(self._ask_again)
+            name = channel.gateway_channel(self.gateway_id)
+            self._ready = asyncio.create_task(self._bus.subscribe(name, self._on_bus))
+            self._auditor = asyncio.create_task(self._audit())
+        await asyncio.shield(self._ready)
+
+    # Watches
+
+    async def watch(self, actor_id: str) -> Watch:
+        """Return the watch of an actor, subscribed to its messages; `unwatch` it when done."""
+        watch = self._watches.get(actor_id)
+        if watch is None:
+            opening = self._opening.get(actor_id)
+            if opening is None:
+                opening = self._opening[actor_id] = asyncio.ensure_future(self._open_watch(actor_id))
+            watch = await asyncio.shield(opening)
+        watch.users += 1
+        self._idle.pop(actor_id, None)
+        return watch
+
+    async def _open_watch(self, actor_id: str) -> Watch:
+        watch = Watch(actor_id)
+        try:
+            await self._bus.subscribe(channel.actor_channel(actor_id), watch.hear)
+            self._watches[actor_id] = self._idle[actor_id] = watch
+        finally:
+            del self._opening[actor_id]
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Note that one user less needs the watch; a known route stays remembered for a while."""
+        watch.users -= 1
+        if watch.users:
+            return
+        self._idle[watch.actor_id] = watch
+        if watch.route is None:
+            self._drop(watch)
+        elif len(self._idle) > IDLE_WATCHES:
+            self._drop(next(iter(self._idle.values())))
+
+    def _drop(self, watch: Watch) -> None:
+        self._idle.pop(watch.actor_id, None)
+        self._watches.pop(watch.actor_id, None)
+        self._bus.unsubscribe(channel.actor_channel(watch.actor_id), watch.hear)
+
+    def _ask_again(self) -> None:
+        """The link was lost for a while: no route is sure, and requests may wait for what was said meanwhile."""
+        for watch in list(self._watches.values()):
+            watch.forget_route()
+        for watch in list(self._idle.values()):
+            self._drop(watch)
+
+    async def _audit(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(AUDIT_SECONDS)
+            old = loop.time() - AUDIT_SECONDS
+            waiting = {
+                watch.actor_id: watch
+                for watch in self._watches.values()
+                if any(exchange.since < old for exchange in watch.exchanges)
+            }
+            if not waiting:
+                continue
+            try:
+                found = await run_db(looks.look_at_many, list(waiting))
+            except Exception:  # the database is away for a moment; the next look will tell
+                logger.exception("audit failed", extra={"action": "gateway_audit"})
+                continue
+            for actor_id, look in found.items():
+                waiting[actor_id].look(look)
+
+    # Frames
+
+    def attach(self, runner_id: str, inbox: Inbox) -> bytes:
+        """Return a fresh request id; what this runner sends for it goes to the inbox until `detach`."""
+        request_id = secrets.token_bytes(4)
+        while request_id in self._inboxes:
+            request_id = secrets.token_bytes(4)
+        self._inboxes[request_id] = (runner_id, inbox)
+        return request_id
+
+    def detach(self, request_id: bytes) -> None:
+        """Forget a request; what comes for it later is dropped."""
+        self._inboxes.pop(request_id, None)
+
+    def frame(self, request_id: bytes, index: int, kind: ToClientTunnelMessageKind) -> bytes:
+        """Return a message of a request as it goes over the wire."""
+        message = ToClientTunnelMessage(MessageId(self.gateway_id, request_id, index), kind)
+        return codec.encode_to_client(message, TUNNEL_VERSION)
+
+    def send_here(self, runner_id: str, frame: bytes) -> bool:
+        """Give a frame to the runner's socket if this process holds it.
+
+        Raises:
+            TunnelOverloaded: the runner does not keep up.
+        """
+        socket = sockets.local_socket(runner_id)
+        if socket is None:
+            return False
+        try:
+            socket.write(frame)
+        except BusOverloaded as error:
+            raise TunnelOverloaded(runner_id=runner_id) from error
+        return True
+
+    async def send(self, runner_id: str, frame: bytes) -> None:
+        """Send a frame to the runner, wherever its socket is; while it has none, wait for it.
+
+        Bounded by whatever bounds the caller: the runner comes back, or is lost and the exchange ends.
+
+        Raises:
+            TunnelOverloaded: the runner, or the link to it, does not keep up.
+        """
+        name, payload = channel.runner_channel(runner_id), channel.encode(channel.TunnelFrame(frame))
+        while not self.send_here(runner_id, frame):
+            try:
+                if await self._bus.publish_counted(name, payload):
+                    return
+            except BusUnavailable:
+                pass
+            except BusOverloaded as error:
+                raise TunnelOverloaded(runner_id=runner_id) from error
+            await asyncio.sleep(AWAY_SECONDS)
+
+    def send_and_forget(self, runner_id: str, frame: bytes) -> None:
+        """Send a frame that is not missed if it does not arrive."""
+        with contextlib.suppress(TunnelOverloaded, BusOverloaded):
+            if not self.send_here(runner_id, frame):
+                payload = channel.encode(channel.TunnelFrame(frame))
+                self._bus.publish(channel.runner_channel(runner_id), payload)
+
+    def _on_bus(self, payload: bytes) -> None:
+        self.from_runner(*channel.decode_from_runner(payload))
+
+    def from_runner(self, runner_id: str, frame: bytes) -> None:
+        """Take a tunnel frame of a runner. One for a request that is not with this runner is dropped."""
+        ids = codec.tunnel_ids(frame)
+        known = self._inboxes.get(ids.request_id) if ids else None
+        if known is None or known[0] != runner_id:
+            return
+        try:
+            message = codec.decode_to_server(frame, TUNNEL_VERSION)
+        except RunnerProtocolError as error:
+            logger.warning("tunnel frame skipped: %s", error, extra={"action": "frame_skipped"})
+            return
+        if isinstance(message, ToServerTunnelMessage):
+            known[1](message.message_kind)
+
+    # Arrows
+
+    def note(self, *arrows: Arrow) -> None:
+        """Have arrows stored soon, together with others; should that fail, only the picture lacks them."""
+        at = timezone.now()
+        self._arrows += [(at, arrow) for arrow in arrows]
+        if self._recorder is None:
+            self._recorder = asyncio.create_task(self._record())
+
+    async def _record(self) -> None:
+        await asyncio.sleep(RECORD_SECONDS)
+        self._recorder = None
+        arrows, self._arrows = self._arrows, []
+        with contextlib.suppress(Exception):
+            await run_db(_store, arrows)
+
+
+def _store(arrows: list[tuple[datetime, Arrow]]) -> None:
+    for at, arrow in arrows:
+        record([arrow], at)
+
+
+_hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+
+
+async def get_hub() -> Hub:
+    """Return the running loop's hub, opened."""
+    loop = asyncio.get_running_loop()
+    hub = _hubs.get(loop)
+    if hub is None:
+        hub = _hubs[loop] = Hub()
+    await hub.open()
+    return hub

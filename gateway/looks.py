@@ -1,0 +1,63 @@
+"""Reads of actors' rows for the gateway, and the wakes it posts. Synchronous: for database threads."""
+
+from collections.abc import Iterable
+
+from actors.codec import encode_signal
+from actors.lifecycle import Wake
+from actors.models import Actor
+from gateway.watch import Look
+from orchestrator.ids import is_id
+from orchestrator.workflow import mailbox
+from runners.models import RunnerConfig
+
+_COLUMNS = ("pk", "status", "generation", "runner_id", "namespace_id", "pool_name")
+
+
+def look_at(actor_id: str) -> Look:
+    """Return what the actor's row says."""
+    return look_at_many([actor_id])[actor_id]
+
+
+def look_at_many(actor_ids: Iterable[str]) -> dict[str, Look]:
+    """Return what the rows say, in one query; an id that is not ours is an unknown actor."""
+    wanted = list(actor_ids)
+    rows = Actor.objects.filter(pk__in=[one for one in wanted if is_id(one)]).values_list(*_COLUMNS)
+    looks = {pk: _look(status, generation, runner_id) for pk, status, generation, runner_id, _, _ in rows}
+    return {actor_id: looks.get(actor_id, Look(exists=False)) for actor_id in wanted}
+
+
+def look_and_wake(actor_id: str, request: str, again: bool) -> Look:
+    """Return what the actor's row says, having posted a wake unless it takes traffic or is no more.
+
+    Raises:
+        redis.RedisError: the wake could not be posted.
+    """
+    if not is_id(actor_id):
+        return Look(exists=False)
+    row = Actor.objects.filter(pk=actor_id).values_list(*_COLUMNS).first()
+    if row is None:
+        return Look(exists=False)
+    _, status, generation, runner_id, namespace_id, pool_name = row
+    look = _look(status, generation, runner_id)
+    if look.connectable or look.destroyed:
+        return look
+    mailbox.post("actors", actor_id, encode_signal(Wake(request=None if again else request, again=again)))
+    if again and status in (Actor.Status.PENDING, Actor.Status.BACKOFF):
+        error = _pool_error(namespace_id, pool_name)
+        return Look(True, False, generation, runner_id, False, error)
+    return look
+
+
+def _look(status: str, generation: int, runner_id: str) -> Look:
+    return Look(
+        exists=True,
+        destroyed=status == Actor.Status.DESTROYED,
+        generation=generation,
+        runner_id=runner_id,
+        connectable=status == Actor.Status.RUNNING,
+    )
+
+
+def _pool_error(namespace_id: str, pool_name: str) -> object:
+    pools = RunnerConfig.objects.filter(namespace_id=namespace_id, name=pool_name, deleted_at=None)
+    return pools.values_list("error", flat=True).first()

@@ -1,0 +1,157 @@
+"""Waiting until an actor takes traffic: look, wake, listen, and ask again (PROTOCOL §8.2; DESIGN §2, rule 4).
+
+All requests of this process that wait for one actor share one waker.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+from gateway import looks
+from gateway.errors import (
+    ActorNotFound,
+    ActorReadyTimeout,
+    ActorRunnerFailed,
+    ActorWakeRetriesExceeded,
+    GatewayError,
+)
+from gateway.watch import Route, Watch
+from orchestrator.db import run_db
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Waker:
+    """Asks for one actor until it takes traffic or nobody waits any more."""
+
+    watch: Watch
+    request: str
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: GatewayError | None = None
+    task: asyncio.Task[None] | None = None
+    waiting: int = 0
+
+    async def run(self) -> None:
+        """Look and wake, then again whenever a generation has stopped or nothing was heard for a while."""
+        again = False
+        while self.watch.route is None and not self.watch.destroyed:
+            stops = self.watch.stops
+            try:
+                look = await run_db(looks.look_and_wake, self.watch.actor_id, self.request, again)
+            except Exception:  # a store is away for a moment: ask again
+                logger.exception("could not wake", extra={"action": "wake", "actor_id": self.watch.actor_id})
+            else:
+                if not look.exists:
+                    self.failure = ActorNotFound(actor_id=self.watch.actor_id)
+                elif look.pool_error is not None:
+                    self.failure = ActorRunnerFailed(actor_id=self.watch.actor_id, reason=look.pool_error)
+                if not look.connectable:
+                    self.watch.woken_by_us = True
+                self.watch.look(look)
+            self.changed.set()
+            if self.failure:
+                return
+            again = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.ENV.gateway_repeat_wake_ms / 1000):
+                    while self.watch.route is None and not self.watch.destroyed and self.watch.stops == stops:
+                        self.changed.clear()
+                        await self.changed.wait()
+                    again = self.watch.stops == stops
+
+
+_wakers: dict[Watch, Waker] = {}
+
+
+@dataclass(slots=True)
+class Wait:
+    """How long one request has waited for its actor, over all its attempts."""
+
+    watch: Watch
+    request: str  # what for, in the timeline
+    stops: int = field(init=False)
+    waited_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.stops = self.watch.stops
+
+    @property
+    def rewakes(self) -> int:
+        """The generations that have stopped since the request came."""
+        return self.watch.stops - self.stops
+
+
+async def until_connectable(wait: Wait) -> Route:
+    """Return the actor's route once it takes traffic, waking it if it sleeps.
+
+    Bounded by the time a request may wait in all, and by a shorter one for each generation (DESIGN §11).
+
+    Raises:
+        ActorNotFound: there is no such actor.
+        ActorDestroyedWhileWaiting: it was destroyed.
+        ActorRunnerFailed: its pool cannot start runners.
+        ActorWakeRetriesExceeded: it stopped again and again.
+        ActorReadyTimeout: nothing came of it in time.
+    """
+    loop, env, watch = asyncio.get_running_loop(), settings.ENV, wait.watch
+    began = loop.time()
+    deadline = began + env.gateway_request_ms / 1000 - wait.waited_seconds
+    rewakes, ready_by = wait.rewakes, began + env.gateway_ready_ms / 1000
+    with _waker(watch, wait.request) as waker:
+        changed = asyncio.Event()
+        watch.listeners.append(changed.set)
+        try:
+            while watch.route is None:
+                if waker.failure is not None:
+                    raise waker.failure
+                if watch.destroyed:
+                    raise watch.gone()
+                if wait.rewakes > env.gateway_rewakes:
+                    reason = "the actor stopped each time before it answered"
+                    raise ActorWakeRetriesExceeded(
+                        actor_id=watch.actor_id, wake_retries=wait.rewakes, reason=reason
+                    )
+                if wait.rewakes != rewakes:
+                    rewakes, ready_by = wait.rewakes, loop.time() + env.gateway_ready_ms / 1000
+                changed.clear()
+                try:
+                    async with asyncio.timeout_at(min(deadline, ready_by)):
+                        await changed.wait()
+                except TimeoutError:
+                    raise ActorReadyTimeout(actor_id=watch.actor_id) from None
+            return watch.route
+        finally:
+            watch.listeners.remove(changed.set)
+            wait.waited_seconds += loop.time() - began
+
+
+@contextlib.contextmanager
+def _waker(watch: Watch, request: str) -> Iterator[Waker]:
+    """Share the actor's waker, started by the first that waits and ended with the last."""
+    waker = _wakers.get(watch)
+    if waker is None or waker.failure is not None:
+        waker = _wakers[watch] = Waker(watch, request)
+        watch.listeners.append(waker.changed.set)
+        waker.task = asyncio.create_task(waker.run())
+        waker.task.add_done_callback(lambda _: _tell(watch))
+    waker.waiting += 1
+    try:
+        yield waker
+    finally:
+        waker.waiting -= 1
+        if not waker.waiting:
+            if waker.task:
+                waker.task.cancel()
+            watch.listeners.remove(waker.changed.set)
+            if _wakers.get(watch) is waker:
+                del _wakers[watch]
+
+
+def _tell(watch: Watch) -> None:
+    for listener in list(watch.listeners):
+        listener()

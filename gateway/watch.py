@@ -1,0 +1,118 @@
+"""What this process knows of one actor right now, and who must be told when that changes. Does no I/O.
+
+A watch is fed with the actor's messages and with looks at its row; it keeps the route to the actor, and ends
+exchanges whose generation has stopped.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.errors import ActorDestroyedWhileWaiting, ActorNotFound, ActorStopped, GatewayError
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an actor takes traffic."""
+
+    runner_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An actor's row, as far as the gateway is concerned."""
+
+    exists: bool
+    destroyed: bool = False
+    generation: int = -1
+    runner_id: str = ""  # holds it now, connectable or not
+    connectable: bool = False
+    pool_error: object = None  # why its pool starts no runner, while it waits for one
+
+
+class Exchange:
+    """One request on its way through the tunnel: whom it is with, and how to end it early."""
+
+    __slots__ = ("fail", "generation", "runner_id", "since")
+
+    def __init__(self, route: Route, since: float, fail: Callable[[GatewayError], None]) -> None:
+        self.runner_id = route.runner_id
+        self.generation = route.generation
+        self.since = since
+        self.fail = fail
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One actor as seen from here."""
+
+    actor_id: str
+    route: Route | None = None
+    destroyed: bool = False
+    stops: int = 0  # generations seen to stop since the watch began
+    stopped_generation: int = -1
+    users: int = 0
+    exchanges: set[Exchange] = field(default_factory=set)
+    listeners: list[Callable[[], None]] = field(default_factory=list)
+    woken_by_us: bool = False  # the next exchange is the first after a wake that was asked for here
+
+    def hear(self, payload: bytes) -> None:
+        """Take a message of the actor workflow, as it is published (`actors/turn.py`)."""
+        message = json.loads(payload)
+        kind, generation = message["m"], message.get("generation", -1)
+        if kind == "ready" and generation > self.stopped_generation:
+            self.route = Route(message["runner"], generation)
+        elif kind == "stopping":
+            self._withdraw(generation)
+        elif kind == "stopped":
+            self._stopped(generation)
+        elif kind == "destroyed":
+            self._destroyed()
+        self._tell()
+
+    def look(self, look: Look) -> None:
+        """Take what the row says: the truth, should a message have been lost."""
+        if look.destroyed or not look.exists:
+            self._destroyed()
+        elif look.generation > self.stopped_generation:
+            if not look.runner_id:
+                self._stopped(look.generation)
+            elif look.connectable:
+                self._stopped(look.generation - 1)
+                self.route = Route(look.runner_id, look.generation)
+            else:
+                self._stopped(look.generation - 1)
+                self._withdraw(look.generation)
+        self._tell()
+
+    def forget_route(self) -> None:
+        """Look again before the next request: a message may have been lost."""
+        self.route = None
+
+    def _withdraw(self, generation: int) -> None:
+        if self.route is not None and self.route.generation <= generation:
+            self.route = None
+
+    def _stopped(self, generation: int) -> None:
+        if generation <= self.stopped_generation:
+            return
+        self.stopped_generation = generation
+        self.stops += 1
+        self._withdraw(generation)
+        for exchange in [one for one in self.exchanges if one.generation <= generation]:
+            exchange.fail(ActorStopped(actor_id=self.actor_id))
+
+    def _destroyed(self) -> None:
+        self.destroyed = True
+        self.route = None
+        for exchange in list(self.exchanges):
+            exchange.fail(ActorNotFound(actor_id=self.actor_id))
+
+    def _tell(self) -> None:
+        for listener in list(self.listeners):
+            listener()
+
+    def gone(self) -> GatewayError:
+        """Return why a request that waits for a destroyed actor ends."""
+        return ActorDestroyedWhileWaiting(actor_id=self.actor_id)
