@@ -158,19 +158,21 @@ class ServerlessApp:
         self._runners.add(runner)
         gone = asyncio.create_task(_disconnected(receive))
         stream = asyncio.create_task(_stream(runner, send))
+        server_ends = False
         try:
             await asyncio.wait([gone, stream], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Also when the server cancels us: the runner's actors deserve their goodbye, which takes its time.
-            gone.cancel()
-            stream.cancel()
-            farewell = asyncio.create_task(self._dismiss(runner))
-            self._farewells.add(farewell)
-            farewell.add_done_callback(self._farewells.discard)
+        except asyncio.CancelledError:
+            server_ends = True  # so the response ends in order, and the lifespan waits for the farewell
+        farewell = asyncio.create_task(self._dismiss(runner))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+        gone.cancel()
+        stream.cancel()
         await asyncio.wait([gone, stream])
         if not stream.cancelled() and (failure := stream.exception()) is not None:
             log.warning("a start request broke: %s", failure, extra={"action": "start_request_broke"})
-        await asyncio.shield(farewell)
+        if not server_ends:
+            await asyncio.shield(farewell)
 
     async def _dismiss(self, runner: Runner) -> None:
         await runner.shutdown()
@@ -199,7 +201,7 @@ async def _stream(runner: Runner, send: Send) -> None:
     finally:
         ready.cancel()
         stopped.cancel()
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def init_event(runner: Runner) -> bytes:
