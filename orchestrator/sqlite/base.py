@@ -72,24 +72,27 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _start_transaction_under_autocommit(self) -> None:
         self._enter_gate()
         try:
-            super()._start_transaction_under_autocommit()
+            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # not in the stubs
         except BaseException:
             self._leave_gate()
             raise
 
-    def _commit(self) -> None:
-        super()._commit()  # if it fails, the transaction goes on until Django rolls it back
+    def commit(self) -> None:
+        """Commit, and let the next writer in. If it fails, the transaction goes on until it is rolled back."""
+        super().commit()
         self._leave_gate()
 
-    def _rollback(self) -> None:
+    def rollback(self) -> None:
+        """Roll back, and let the next writer in."""
         try:
-            super()._rollback()
+            super().rollback()
         finally:
             self._leave_gate()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close, which rolls back what was not committed, and let the next writer in."""
         try:
-            super()._close()
+            super().close()
         finally:
             self._leave_gate()
 

@@ -40,6 +40,9 @@ class Gate:
             raise
         self._descriptor = descriptor
 
+    def __del__(self) -> None:
+        self.leave()
+
     def leave(self) -> None:
         """Let the next one in; does nothing outside."""
         if self._descriptor is not None:
