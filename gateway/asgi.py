@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from channels.routing import ChannelNameRouter
+
 from gateway.http import GatewayRequest
 from gateway.routing import Destination, destination
 from orchestrator.consumers import LeanConsumer, Receive, Send
 from orchestrator.errors import OrchestratorError
 from runners.consumers import RunnerSocket
+from runners.pool_tasks import CONNECTORS
+from runners.serverless import Connector
 
 _SUBPROTOCOLS = {"rivet_target.runner": "runner", "rivet_target.actor": "actor"}
 
@@ -20,6 +24,7 @@ class GatewayRouter:
         self._runner = RunnerSocket.as_asgi()
         self._runner_page = RunnerPage.as_asgi()
         self._refusal = SocketRefusal.as_asgi()
+        self._background = ChannelNameRouter({CONNECTORS: Connector.as_asgi()})
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -28,6 +33,8 @@ class GatewayRouter:
     def _choose(self, scope: dict[str, Any]) -> Any:
         if scope["type"] == "http":
             return self._choose_http(scope)
+        if scope["type"] == "channel":
+            return self._background
         if scope["type"] != "websocket":
             return self._api
         target = next((_SUBPROTOCOLS[s] for s in scope.get("subprotocols", []) if s in _SUBPROTOCOLS), None)

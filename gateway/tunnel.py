@@ -29,7 +29,7 @@ class ResponseHead:
 def request_start(
     actor_id: str, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, ray_id: str
 ) -> ToClientRequestStart:
-    """Return the one frame of a request. A GET or HEAD loses its body: it means nothing, and npm clients fail on it.
+    """Return the one frame of a request. A GET or HEAD loses its body, which npm clients fail on.
 
     Repeated headers are joined as HTTP allows; values that are not visible ASCII are dropped (PROTOCOL §5.2).
     """

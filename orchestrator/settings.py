@@ -158,7 +158,8 @@ TEMPLATES = [
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [{"address": REDIS_URL}], "prefix": "torpor-channels"},
+        # The layer waits five seconds for a message in one call, which is also redis-py's time-out for any.
+        "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 20}], "prefix": "torpor-channels"},
     }
 }
 LOGGING = {
