@@ -169,15 +169,20 @@ _OPTIONAL_TEXT = optional(TEXT)
 
 # Events, by hand: every wake and every sleep sends some
 
+_SLEEP_INTENT = EventActorIntent(ActorIntentSleep())
+_STOP_INTENT = EventActorIntent(ActorIntentStop())
+_RUNNING = EventActorStateUpdate(ActorStateRunning())
+_NO_ALARM = EventActorSetAlarm(None)
+
 
 def _read_event(tag: int, frame: bytes, at: int) -> tuple[Event, int]:
     match tag, frame[at]:
         case 0, 0:
-            return EventActorIntent(ActorIntentSleep()), at + 1
+            return _SLEEP_INTENT, at + 1
         case 0, 1:
-            return EventActorIntent(ActorIntentStop()), at + 1
+            return _STOP_INTENT, at + 1
         case 1, 0:
-            return EventActorStateUpdate(ActorStateRunning()), at + 1
+            return _RUNNING, at + 1
         case 1, 1:
             code = frame[at + 1]
             if code > 1:
@@ -185,7 +190,7 @@ def _read_event(tag: int, frame: bytes, at: int) -> tuple[Event, int]:
             message, end = _OPTIONAL_TEXT.read(frame, at + 2)
             return EventActorStateUpdate(ActorStateStopped(StopCode(code), message)), end
         case 2, 0:
-            return EventActorSetAlarm(None), at + 1
+            return _NO_ALARM, at + 1
         case 2, 1:
             return EventActorSetAlarm(_INDEX.unpack_from(frame, at + 1)[0]), at + 9
     raise invalid("unknown kind of Event", at)
@@ -272,7 +277,7 @@ def command(version: int) -> Codec[CommandWrapper]:
             return CommandWrapper(place, start), at
         if tag == 1:
             return CommandWrapper(place, CommandStopActor()), at
-        raise invalid("command with an unknown tag before its body", at)
+        raise invalid("unknown tag of Command", at - (1 if version > 4 else 5))
 
     def write(wrapper: CommandWrapper, out: list[bytes]) -> None:
         place, inner = wrapper.checkpoint, wrapper.inner

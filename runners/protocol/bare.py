@@ -4,10 +4,10 @@ A reader takes the frame and the offset to read at, and returns the value and th
 appends a value's bytes to a list that is joined once. `Codec` pairs the two; small functions build the codec
 of a struct, a list or a union from those of its parts.
 
-Readers are as strict as PROTOCOL §1.2 asks of the strictest peer and raise RunnerProtocolError. A frame that
-ends early may also show as IndexError or struct.error: the caller of the outermost reader translates both,
-so that no reader has to look at the length before each byte. Writers likewise raise RunnerProtocolError
-themselves only where Python would accept the value.
+Readers are as strict as the strictest peer (PROTOCOL §1.2) and raise RunnerProtocolError. A frame that ends
+early may also show as IndexError or struct.error, so that no reader has to look at the length before each
+byte. A value that has no place on the wire makes a writer raise whatever Python does: struct.error,
+TypeError, ValueError or AttributeError. `codec` translates all of these in one place.
 """
 
 import struct
@@ -86,23 +86,23 @@ def pack_uint(value: int) -> bytes:
     return bytes(packed)
 
 
-def _number(form: str) -> Codec[int]:
+def _fixed(form: str) -> Codec[Any]:
     shape = struct.Struct(form)
     unpack, pack = shape.unpack_from, shape.pack
 
-    def read(frame: bytes, at: int) -> tuple[int, int]:
+    def read(frame: bytes, at: int) -> tuple[Any, int]:
         return unpack(frame, at)[0], at + shape.size
 
-    def write(value: int, out: list[bytes]) -> None:
+    def write(value: Any, out: list[bytes]) -> None:
         out.append(pack(value))
 
     return Codec(read, write, shape.size)
 
 
-U16 = _number("<H")
-U32 = _number("<I")
-U64 = _number("<Q")
-I64 = _number("<q")
+U16: Codec[int] = _fixed("<H")
+U32: Codec[int] = _fixed("<I")
+U64: Codec[int] = _fixed("<Q")
+I64: Codec[int] = _fixed("<q")
 
 
 def read_bool(frame: bytes, at: int) -> tuple[bool, int]:
@@ -161,21 +161,15 @@ def write_text(value: str, out: list[bytes]) -> None:
     out += (pack_uint(len(data)), data)
 
 
-def _read_id(frame: bytes, at: int) -> tuple[bytes, int]:
-    end = at + 4
-    if end > len(frame):
-        raise invalid("id longer than the frame", at)
-    return frame[at:end], end
-
-
-def _write_id(value: bytes, out: list[bytes]) -> None:
-    if len(value) != 4:
+def write_id(value: bytes, out: list[bytes]) -> None:
+    """Write the 4 bytes of a gateway's or a request's id."""
+    if len(value) != 4:  # struct would pad it or cut it in silence
         raise ValueError("an id is not 4 bytes")
     out.append(value)
 
 
 DATA = Codec(read_data, write_data, 1)
-ID = Codec(_read_id, _write_id, 4)
+ID: Codec[bytes] = Codec(_fixed("4s").read, write_id, 4)
 TEXT = Codec(read_text, write_text, 1)
 
 
@@ -201,7 +195,8 @@ def read_text_map(frame: bytes, at: int) -> tuple[dict[str, str], int]:
             at = start + size
             texts[name] = frame[start:at].decode()
     except UnicodeDecodeError:
-        raise invalid("text not in UTF-8, or longer than the frame,", start) from None
+        if at <= len(frame):
+            raise invalid("text not in UTF-8", start) from None
     if at > len(frame):
         raise invalid("text longer than the frame", start)
     if len(texts) != count:
@@ -228,8 +223,9 @@ def write_texts(texts: tuple[str, ...], mapped: Mapping[str, str], out: list[byt
     except IndexError:  # a text too long for the table
         pass
     else:
-        if "".join(parts[1::2]).isascii():
-            out.append("".join(parts).encode("latin-1"))
+        whole = "".join(parts)
+        if whole.isascii() or "".join(parts[1::2]).isascii():  # without the lengths from 128 up
+            out.append(whole.encode("latin-1"))
             return
     for text in texts:
         write_text(text, out)

@@ -99,7 +99,6 @@ _TO_CLIENT = {version: _to_client(version) for version in VERSIONS}
 _TO_SERVERLESS_SERVER: dict[int, Codec[ToServerlessServerInit]] = dict.fromkeys(
     VERSIONS, union("ToServerlessServer", record(ToServerlessServerInit, TEXT, U16))
 )
-_PREFIX = struct.Struct("<H")
 
 
 def decode_to_server(frame: bytes, version: int) -> ToServer:
@@ -138,7 +137,8 @@ def decode_serverless_init(payload: bytes) -> ToServerlessServerInit:
 def encode_serverless_init(message: ToServerlessServerInit) -> bytes:
     """Return the init payload of a serverless runner in the version it speaks, without base64."""
     version = message.runner_protocol_version
-    return _PREFIX.pack(version) + _encode(_TO_SERVERLESS_SERVER.get(version), message)
+    encoded = _encode(_TO_SERVERLESS_SERVER.get(version), message)
+    return version.to_bytes(2, "little") + encoded
 
 
 def tunnel_ids(frame: bytes) -> MessageId | None:

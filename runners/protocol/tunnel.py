@@ -28,6 +28,7 @@ from runners.protocol.bare import (
     union,
     write_bool,
     write_data,
+    write_id,
     write_text_map,
     write_texts,
 )
@@ -210,12 +211,10 @@ def read_message_id(frame: bytes, at: int) -> MessageId:
     return cast(MessageId, message_id)
 
 
-def write_message_id(message_id: MessageId, out: list[bytes]) -> None:
-    """Write the ids and the index a tunnel message begins with."""
-    gateway_id, request_id = message_id.gateway_id, message_id.request_id
-    if len(gateway_id) != 4 or len(request_id) != 4:  # struct would pad or cut them in silence
-        raise ValueError("a gateway or request id is not 4 bytes")
-    out.append(_MESSAGE_ID.pack(gateway_id, request_id, message_id.message_index))
+def _write_message_id(message_id: MessageId, out: list[bytes]) -> None:
+    write_id(message_id.gateway_id, out)
+    write_id(message_id.request_id, out)
+    out.append(_U16.pack(message_id.message_index))
 
 
 def _check(payload: bytes) -> None:
@@ -296,7 +295,6 @@ def _payload(cls: type[D], data_name: str, flag_name: str, limited: bool = False
 
 def _message(cls: type[Any], kinds: Codec[Any]) -> Member[Any]:
     """Return the codec of a tunnel message of one of these kinds."""
-
     read_kind = kinds.read
     draft = _draft(cls)
 
@@ -307,7 +305,7 @@ def _message(cls: type[Any], kinds: Codec[Any]) -> Member[Any]:
         return message, end
 
     def write(message: Any, out: list[bytes]) -> None:
-        write_message_id(message.message_id, out)
+        _write_message_id(message.message_id, out)
         kinds.write(message.message_kind, out)
 
     return Member(read, write, _MESSAGE_ID.size + kinds.least, cls)
