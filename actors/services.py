@@ -4,11 +4,13 @@ becomes of an actor is decided in `lifecycle.py` alone.
 
 import base64
 import binascii
+import json
 import time
 from contextlib import closing
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from redis.client import PubSub
 
 from actors import codec, lifecycle
 from actors.errors import (
@@ -23,6 +25,7 @@ from actors.lifecycle import CrashPolicy, Signal
 from actors.models import Actor
 from actors.selectors import find_living
 from orchestrator.errors import BadRequest
+from orchestrator.ids import new_id
 from orchestrator.models import Namespace
 from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox
@@ -39,6 +42,7 @@ DESTROY_SECONDS = 10.0
 _WORKFLOW = "actors"
 _LOOK_SECONDS = 0.1
 _REPEAT_SECONDS = 1.0
+_RECEIPT_SECONDS = 1.0
 _ATTEMPTS = 10
 
 
@@ -120,15 +124,16 @@ def reschedule_actor(*, actor: Actor) -> None:
 
 
 def destroy_actor(*, actor: Actor) -> None:
-    """End an actor for good and return when that is committed. Destroying one twice is fine.
+    """End an actor for good and return when that is committed and every gateway knows it.
 
-    Blocks, a moment as a rule and 10 s at most.
+    A request that begins later is refused, whatever a gateway had remembered. Destroying an actor twice is
+    fine. Blocks, a moment as a rule and 10 s at most.
 
     Raises:
         DestructionUnconfirmed: nobody has carried it out in time.
     """
     if actor.destroyed_at is not None:
-        return
+        return None
     with closing(get_redis().pubsub()) as messages:  # type: ignore[no-untyped-call]
         messages.subscribe(actor_channel(actor.pk))
         messages.get_message(timeout=_REPEAT_SECONDS)  # the confirmation, so that no message is missed
@@ -140,12 +145,24 @@ def destroy_actor(*, actor: Actor) -> None:
                 post_at = now + _REPEAT_SECONDS
             messages.get_message(timeout=_LOOK_SECONDS)
             if Actor.objects.filter(pk=actor.pk, destroyed_at__isnull=False).exists():
-                return
+                messages.unsubscribe(actor_channel(actor.pk))
+                return _tell_gateways(actor.pk, messages)
     raise DestructionUnconfirmed
 
 
+def _tell_gateways(actor_id: str, messages: PubSub) -> None:
+    """Have every process that listens for the actor confirm that it is gone; a dead one is not waited for long."""
+    receipt = f"receipt:{new_id()}"
+    messages.subscribe(receipt)
+    told = get_redis().publish(actor_channel(actor_id), json.dumps({"m": "destroyed", "receipt": receipt}))
+    deadline = time.monotonic() + _RECEIPT_SECONDS
+    while told > 0 and (left := deadline - time.monotonic()) > 0:
+        message = messages.get_message(ignore_subscribe_messages=True, timeout=left)
+        told -= message is not None and message["channel"] == receipt.encode()
+
+
 def _post(actor_id: str, signal: Signal) -> None:
-    mailbox.post_on_commit(_WORKFLOW, actor_id, codec.encode_signal(signal))
+    mailbox.post(_WORKFLOW, actor_id, codec.encode_signal(signal))
 
 
 def _insert(

@@ -7,6 +7,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from django.utils import timezone
 
@@ -51,6 +52,7 @@ class Hub:
         self._inboxes: dict[bytes, tuple[str, Inbox]] = {}  # by request id: the runner it is with
         self._watches: dict[str, Watch] = {}
         self._idle: OrderedDict[str, Watch] = OrderedDict()
+        self._handlers: dict[str, Callable[[bytes], None]] = {}
         self._opening: dict[str, asyncio.Future[Watch]] = {}
         self._arrows: list[tuple[datetime, Arrow]] = []
         self._recorder: asyncio.Task[None] | None = None
@@ -85,11 +87,16 @@ class Hub:
     async def _open_watch(self, actor_id: str) -> Watch:
         watch = Watch(actor_id)
         try:
-            await self._bus.subscribe(channel.actor_channel(actor_id), watch.hear)
+            handler = self._handlers[actor_id] = partial(self._hear, watch)
+            await self._bus.subscribe(channel.actor_channel(actor_id), handler)
             self._watches[actor_id] = self._idle[actor_id] = watch
         finally:
             del self._opening[actor_id]
         return watch
+
+    def _hear(self, watch: Watch, payload: bytes) -> None:
+        if receipt := watch.hear(payload):
+            self._bus.publish(receipt, b"")
 
     def unwatch(self, watch: Watch) -> None:
         """Note that one user less needs the watch; a known route stays remembered for a while."""
@@ -105,7 +112,8 @@ class Hub:
     def _drop(self, watch: Watch) -> None:
         self._idle.pop(watch.actor_id, None)
         self._watches.pop(watch.actor_id, None)
-        self._bus.unsubscribe(channel.actor_channel(watch.actor_id), watch.hear)
+        handler = self._handlers.pop(watch.actor_id)
+        self._bus.unsubscribe(channel.actor_channel(watch.actor_id), handler)
 
     def _ask_again(self) -> None:
         """The link was lost for a while: no route is sure, and requests may wait for what was said meanwhile."""

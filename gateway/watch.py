@@ -57,8 +57,11 @@ class Watch:
     listeners: list[Callable[[], None]] = field(default_factory=list)
     woken_by_us: bool = False  # the next exchange is the first after a wake that was asked for here
 
-    def hear(self, payload: bytes) -> None:
-        """Take a message of the actor workflow, as it is published (`actors/turn.py`)."""
+    def hear(self, payload: bytes) -> str | None:
+        """Take a message of the actor workflow, as it is published (`actors/turn.py`, `actors/services.py`).
+
+        Returns the channel on which its sender waits for a receipt, if it does.
+        """
         message = json.loads(payload)
         kind, generation = message["m"], message.get("generation", -1)
         if kind == "ready" and generation > self.stopped_generation:
@@ -70,6 +73,8 @@ class Watch:
         elif kind == "destroyed":
             self._destroyed()
         self._tell()
+        receipt: str | None = message.get("receipt")
+        return receipt
 
     def look(self, look: Look) -> None:
         """Take what the row says: the truth, should a message have been lost."""

@@ -10,18 +10,20 @@ Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
 
 
-class LeanConsumer(AsyncConsumer):  # type: ignore[misc]  # channels has no types
+class LeanConsumer(AsyncConsumer):
     """A Channels consumer that reads its messages itself.
 
     Channels' dispatch closes old database connections in a thread for every message, which costs more than
     a whole request through the tunnel; this one touches the database only where it says so (`run_db`).
     """
 
-    scope: dict[str, Any]
+    scope: dict[str, Any]  # type: ignore[assignment]  # channels types it for its own consumers only
     receive: Receive
     send_message: Send
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(  # type: ignore[override]
+        self, scope: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
         """Serve one connection, from the first message to the last."""
         self.scope, self.receive, self.send_message = scope, receive, send
         await self.serve()

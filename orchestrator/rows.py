@@ -24,12 +24,13 @@ def save_guarded(rows: Sequence[models.Model], columns: Iterable[str]) -> None:
     if not rows:
         return
     meta = type(rows[0])._meta
-    fields = [meta.get_field(name) for name in columns]
+    fields: list[Any] = [meta.get_field(name) for name in columns]
+    key: Any = meta.pk
     quote = connection.ops.quote_name
     assignments = ", ".join(f"{quote(field.column)} = %s" for field in fields)
     sql = (
-        f"UPDATE {quote(meta.db_table)} SET {assignments}, version = version + 1 "  # noqa: S608
-        f"WHERE {quote(meta.pk.column)} = %s AND version = %s"
+        f"UPDATE {quote(meta.db_table)} SET {assignments}, version = version + 1 "
+        f"WHERE {quote(key.column)} = %s AND version = %s"
     )
     with connection.cursor() as cursor:
         cursor.executemany(sql, [_parameters(row, fields) for row in rows])

@@ -1,4 +1,4 @@
-"""Claims of connectors on `/start` requests: rows with a lease, so that a dead connector's streams are begun anew."""
+"""Claims of connectors on `/start` requests: rows with a lease, so that what a dead one held is begun anew."""
 
 from dataclasses import dataclass
 from datetime import timedelta

@@ -159,14 +159,18 @@ class Events:
 
 def _report(event: Event) -> dict[str, Any]:
     match event:
-        case EventActorStateUpdate(ActorStateRunning()):
-            return {"t": "running"}
-        case EventActorStateUpdate(ActorStateStopped(code, message)):
-            return {"t": "stopped", "ok": code is StopCode.OK, "message": message}
-        case EventActorIntent(ActorIntentSleep()):
-            return {"t": "sleep_intent"}
-        case EventActorIntent(ActorIntentStop()):
-            return {"t": "stop_intent"}
+        case EventActorStateUpdate(state):
+            match state:
+                case ActorStateRunning():
+                    return {"t": "running"}
+                case ActorStateStopped(code, message):
+                    return {"t": "stopped", "ok": code is StopCode.OK, "message": message}
+        case EventActorIntent(intent):
+            match intent:
+                case ActorIntentSleep():
+                    return {"t": "sleep_intent"}
+                case ActorIntentStop():
+                    return {"t": "stop_intent"}
         case EventActorSetAlarm(at_ms):
             return {"t": "alarm", "at_ms": at_ms}
 

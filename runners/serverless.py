@@ -10,11 +10,11 @@ import logging
 from typing import Any
 
 import httpx
-from channels.consumer import AsyncConsumer
 from django.conf import settings
 from httpx_sse import EventSource
 
 from orchestrator import VERSION
+from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db
 from orchestrator.ids import new_id
 from orchestrator.workflow.mailbox import postman
@@ -41,7 +41,7 @@ CONNECT_SECONDS = 10.0
 BODY_BYTES = 4 * BODY_EXCERPT
 
 
-class Connector(AsyncConsumer):  # type: ignore[misc]  # channels has no types
+class Connector(LeanConsumer):
     """Holds streams for as long as the process lives; made by the first hint."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -58,12 +58,12 @@ class Connector(AsyncConsumer):  # type: ignore[misc]  # channels has no types
             trust_env=False,
         )
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def serve(self) -> None:
         """Serve the channel: note hints, and look at the rows in the background."""
         keeper = asyncio.create_task(self._keep_looking())
         try:
             while True:
-                await receive()
+                await self.receive()
                 self._hint.set()
         finally:
             keeper.cancel()

@@ -169,13 +169,13 @@ def _may_serve(row: Runner, now: datetime) -> bool:
     return row.state == Runner.State.LIVE and row.socket_id != "" and fresh and row.total_slots > 0
 
 
-def _of_version(namespace_id: Any, name: Any, now: datetime) -> "QuerySet[Runner, int]":
+def _of_version(namespace_id: Any, name: Any, now: datetime) -> "QuerySet[Runner, Any]":
     """Return the highest version among the pool's serving runners, full ones included, as a subquery."""
     serving = Runner.objects.filter(_serving(now), namespace_id=namespace_id, name=name)
     return serving.order_by("-runner_version").values("runner_version")[:1]
 
 
-def _with_free_slots(pool: Pool, now: datetime) -> "QuerySet[Runner, str]":
+def _with_free_slots(pool: Pool, now: datetime) -> "QuerySet[Runner, Any]":
     """Return the ids of runners of the pool's newest version that have a free slot, as a subquery."""
     newest = Subquery(_of_version(pool[0], pool[1], now))
     serving = Runner.objects.filter(_serving(now), namespace_id=pool[0], name=pool[1], runner_version=newest)

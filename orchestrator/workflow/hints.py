@@ -9,5 +9,7 @@ from channels.layers import get_channel_layer
 
 def hint(channel: str) -> None:
     """Have one consumer of this channel look at its rows. Many hints that wait are as good as one."""
+    layer = get_channel_layer()
+    assert layer is not None, "the settings configure a channel layer"
     with contextlib.suppress(ChannelFull):
-        async_to_sync(get_channel_layer().send)(channel, {"type": "look"})
+        async_to_sync(layer.send)(channel, {"type": "look"})

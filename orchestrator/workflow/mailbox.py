@@ -7,6 +7,7 @@ one sender.
 """
 
 import json
+import logging
 import threading
 import zlib
 from collections import deque
@@ -15,11 +16,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.db import transaction
 
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
+
+logger = logging.getLogger(__name__)
 
 Signal = dict[str, Any]
 
@@ -73,8 +77,18 @@ def post(workflow: str, key: str, *signals: Signal) -> None:
 
 
 def post_on_commit(workflow: str, key: str, *signals: Signal) -> None:
-    """Post when the running transaction commits (at once outside of one)."""
-    transaction.on_commit(lambda: post(workflow, key, *signals))
+    """Post when the running transaction commits, for a row that has a deadline.
+
+    What was committed stands: a store that is away is logged, and the sweep signals the row when it is due.
+    """
+
+    def deliver() -> None:
+        try:
+            post(workflow, key, *signals)
+        except (redis.RedisError, OSError):
+            logger.exception("signal not posted", extra={"action": "post_failed", "key": key})
+
+    transaction.on_commit(deliver)
 
 
 def post_all(letters: Iterable[Letter]) -> None:

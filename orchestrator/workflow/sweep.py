@@ -55,7 +55,7 @@ def register(*entries: Swept | Watched) -> None:
 
 
 def sweep(now: datetime) -> int:
-    """Signal overdue rows, send tasks for mailboxes that wait, hint consumers; return how many Ticks were posted."""
+    """Signal overdue rows, send tasks for waiting mailboxes, hint consumers; return how many Ticks were posted."""
     backlogs = {swept.workflow: _backlogs(swept.workflow) for swept in _swept}
     letters = [
         Letter(swept.workflow, key, _TICK)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-import redis
+from redis.client import Pipeline
 
 from orchestrator.redis import get_redis
 from orchestrator.workflow.mailbox import Letter
@@ -17,7 +17,7 @@ KEY = "torpor:timers"
 _TICK = {"t": "tick"}
 
 
-def add(pipeline: "redis.client.Pipeline[Any]", timers: Iterable[tuple[str, str, datetime]]) -> None:
+def add(pipeline: Pipeline, timers: Iterable[tuple[str, str, datetime]]) -> None:
     """Remember (workflow, key, due); a later time for the same key replaces an earlier one."""
     due = {f"{workflow} {key}": moment.timestamp() for workflow, key, moment in timers}
     if due:
@@ -30,9 +30,8 @@ def take_due(limit: int = 500) -> list[Letter]:
     Two sweepers may both return one: a Tick that comes twice acts once.
     """
     client = get_redis()
-    found: Any = client.zrange(KEY, "-inf", time.time(), byscore=True, offset=0, num=limit)  # type: ignore[call-overload]
+    found: Any = client.zrange(KEY, "-inf", time.time(), byscore=True, offset=0, num=limit)
     if found:
         client.zrem(KEY, *found)
     names = [name.decode().split(" ", 1) for name in found]
     return [Letter(workflow, key, _TICK) for workflow, key in names]
-
