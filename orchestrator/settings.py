@@ -13,6 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator import embedded
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -80,7 +82,7 @@ def _read_environment() -> Environment:
 
 ENV = _read_environment()
 STATE_DIR = ENV.state.resolve()
-REDIS_URL = ENV.redis_url or f"unix://{STATE_DIR / 'redis.sock'}?db=0"
+REDIS_URL = ENV.redis_url or embedded.redis_url(STATE_DIR)
 
 
 def _database() -> dict[str, Any]:
@@ -119,7 +121,6 @@ STATIC_URL = "/static/"
 DATA_UPLOAD_MAX_NUMBER_FIELDS = None  # a list may be asked for by as many ids as a URL can hold
 
 INSTALLED_APPS = [
-    "daphne",
     "orchestrator",
     "runners",
     "actors",
