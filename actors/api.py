@@ -129,9 +129,9 @@ def _actor(actor_id: str, query: InNamespace) -> Actor:
 def _checked_ids(query: ActorsQuery) -> list[str]:
     ids = [*query.actor_id, *query.actor_ids]
     if ids and (query.name is not None or query.key is not None):
-        raise InvalidInput(message="actors are listed either by ids or by name and key")
+        raise InvalidInput("actors are listed either by ids or by name and key")
     if not ids and query.name is None:
-        raise InvalidInput(message="a name is needed" if query.key is not None else "ids or a name are needed")
+        raise InvalidInput("a name is needed" if query.key is not None else "ids or a name are needed")
     if len(ids) > MAX_IDS:
         raise TooManyActorIds(max=MAX_IDS, count=len(ids))
     return ids

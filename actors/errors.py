@@ -50,6 +50,10 @@ class InvalidInput(OrchestratorError):
 
     group, code, status = "validation", "invalid_input", 400
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.metadata = {"message": message}  # told there too
+
 
 class DestructionUnconfirmed(OrchestratorError):
     """The actor could not be destroyed in time; it will be as soon as the engine can."""

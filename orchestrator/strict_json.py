@@ -4,6 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+MAX_DEPTH = 128
+"""Objects and arrays within each other; whoever writes such a value again has to follow it too."""
+
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """Return the one JSON object of a body.
@@ -15,7 +18,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = json.loads(
             body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite
         )
-        for text in _texts(value):
+        for text in _texts(value, MAX_DEPTH):
             _check_text(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -42,17 +45,19 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if depth < 0:
+        raise RecursionError
     match value:
         case str():
             yield value
         case dict():
             for name, inner in value.items():
                 yield name
-                yield from _texts(inner)
+                yield from _texts(inner, depth - 1)
         case list():
             for inner in value:
-                yield from _texts(inner)
+                yield from _texts(inner, depth - 1)
 
 
 def _check_text(text: str) -> None:
