@@ -33,7 +33,7 @@ def advance_shard(shard: int) -> None:
     advance(WORKFLOW, shard)
 
 
-def apply(batch: Batch, outbox: Outbox) -> None:
+def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     """Pass on what happened to runners. Writes nothing: the actors decide."""
     for runner_id, signals in batch.items():
         for signal in signals:

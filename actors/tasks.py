@@ -5,10 +5,9 @@ advance_shard → apply → hear, then  deallocate  the slot back to its runner
                                     dispatch    StartActor and StopActor into the runners' logs
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.utils import timezone
 
 from actors import lifecycle
 from actors.codec import decode_signal
@@ -30,9 +29,9 @@ def advance_shard(shard: int) -> None:
     advance(WORKFLOW, shard)
 
 
-def apply(batch: Batch, outbox: Outbox) -> None:
+def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     """Carry out a batch of signals to many actors, in the transaction of the caller."""
-    turn = Turn(now=timezone.now(), outbox=outbox, limits=limits())
+    turn = Turn(now=now, outbox=outbox, limits=limits())
     rows = Actor.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk")
     for row in rows:
         turn.seat(row, [decode_signal(signal) for signal in batch[row.pk]])
@@ -112,6 +111,7 @@ def limits() -> lifecycle.Limits:
         start=timedelta(milliseconds=env.actor_start_ms),
         stop=timedelta(milliseconds=env.actor_stop_ms),
         pending=timedelta(milliseconds=env.actor_pending_ms),
+        away=timedelta(milliseconds=2 * env.runner_lost_ms),
     )
 
 

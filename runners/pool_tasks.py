@@ -33,9 +33,8 @@ def advance_shard(shard: int) -> None:
     advance(WORKFLOW, shard)
 
 
-def apply(batch: Batch, outbox: Outbox) -> None:
+def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     """Carry out a batch of signals to pools, in the transaction of the caller."""
-    now = timezone.now()
     rows = list(RunnerConfig.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk"))
     for row in rows:
         _advance_pool(row, [decode_pool_signal(signal) for signal in batch[row.pk]], outbox, now)

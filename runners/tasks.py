@@ -5,7 +5,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
-from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
@@ -33,9 +32,8 @@ def advance_shard(shard: int) -> None:
     advance(WORKFLOW, shard)
 
 
-def apply(batch: Batch, outbox: Outbox) -> None:
+def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     """Carry out a batch of signals to runners, in the transaction of the caller."""
-    now = timezone.now()
     arrows: list[Arrow] = []
     rows = list(Runner.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk"))
     changed = []

@@ -10,10 +10,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
 
 from orchestrator.models import SetAsideSignal
 from orchestrator.redis import get_redis
@@ -31,14 +33,14 @@ Batch = Mapping[str, Sequence[Signal]]
 class Workflow:
     """What a house plugs in.
 
-    `apply` is given signals by key, in order, and runs inside a transaction: it locks the rows, folds the
-    signals through its pure `decide`, writes what changed, and puts what is to happen after the commit into
-    the outbox. It may run again for the same signals, with nothing of the first run left but the outbox's
+    `apply` is given signals by key, in order, and the time, and runs inside a transaction: it locks the rows,
+    folds the signals through its pure `decide`, writes what changed, and puts what is to happen after the
+    commit into the outbox. It may run again for the same signals, with nothing of the first run left but the outbox's
     effects if it had committed. `mark_poisoned` is told which key failed every time, with what error.
     """
 
     name: str
-    apply: Callable[[Batch, Outbox], None]
+    apply: Callable[[Batch, Outbox, datetime], None]
     mark_poisoned: Callable[[str, str], None]
 
 
@@ -125,5 +127,5 @@ def _commit(workflow: Workflow, entries: Sequence[_Entry]) -> None:
         batch.setdefault(entry.key, []).append(entry.signal)
     outbox = Outbox()
     with transaction.atomic():
-        workflow.apply(batch, outbox)
+        workflow.apply(batch, outbox, timezone.now())
     outbox.perform()
