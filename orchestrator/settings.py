@@ -6,7 +6,8 @@ names the variable. Lengths of time are bare numbers with their unit in the name
 
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -31,7 +32,7 @@ class Environment(BaseSettings):
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
     admin_token: str = ""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
     shards: int = Field(default=64, ge=1, le=4096)
     batch_signals: int = Field(default=64, ge=1, le=4096)  # signals one turn of the pump takes
@@ -60,6 +61,13 @@ class Environment(BaseSettings):
     serverless_streams: int = Field(default=2_000, ge=1)  # held by one connector process at the most
     serverless_claim_ms: int = Field(default=5_000, ge=500)  # a connector silent for longer loses its streams
 
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _absolute_without_trailing_slash(cls, value: str) -> str:
@@ -86,7 +94,7 @@ REDIS_URL = ENV.redis_url or embedded.redis_url(STATE_DIR)
 
 
 def _database() -> dict[str, Any]:
-    url = ENV.database_url or f"sqlite:///{STATE_DIR / 'torpor.sqlite3'}"
+    url = ENV.database_url or f"sqlite:///{quote(str(STATE_DIR / 'torpor.sqlite3'))}"
     try:
         config: dict[str, Any] = dict(dj_database_url.parse(url))
     except ValueError as error:
@@ -173,5 +181,7 @@ LOGGING = {
         "django.server": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},  # a refused request is no event of ours
         "httpx": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},  # a line for each task; there are many
+        "celery.app.trace": {"level": "WARNING"},  # another one
     },
 }
