@@ -84,7 +84,9 @@ def _read_environment() -> Environment:
         for problem in error.errors():
             name = str(problem["loc"][0])
             variable = name if name.isupper() else f"TORPOR_{name.upper()}"
-            lines.append(f"{variable}={problem['input']!r}: {problem['msg']}")
+            secret = variable.endswith(("_URL", "_KEY", "_TOKEN"))
+            shown = variable if secret else f"{variable}={problem['input']!r}"
+            lines.append(f"{shown}: {problem['msg']}")
         raise ImproperlyConfigured("\n".join(lines)) from None
 
 
@@ -98,11 +100,11 @@ def _database() -> dict[str, Any]:
     try:
         config: dict[str, Any] = dict(dj_database_url.parse(url))
     except ValueError as error:
-        raise ImproperlyConfigured(f"DATABASE_URL={url!r}: {error}") from None
+        raise ImproperlyConfigured(f"DATABASE_URL: {error}") from None
     if config["ENGINE"] == "django.db.backends.sqlite3":
         config["ENGINE"] = "orchestrator.sqlite"
     elif config["ENGINE"] != "django.db.backends.postgresql":
-        raise ImproperlyConfigured(f"DATABASE_URL={url!r}: only sqlite and postgresql are supported")
+        raise ImproperlyConfigured(f"DATABASE_URL: only sqlite and postgresql, not {config['ENGINE']}")
     return config | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
 
 
