@@ -1,8 +1,10 @@
 """Reads of actors' rows for the gateway, and the wakes it posts. Synchronous: for database threads."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from actors.codec import encode_signal
+from actors.explain import explain
 from actors.lifecycle import Wake
 from actors.models import Actor
 from gateway.watch import Look
@@ -46,6 +48,12 @@ def look_and_wake(actor_id: str, request: str, again: bool) -> Look:
         error = _pool_error(namespace_id, pool_name)
         return Look(True, False, generation, runner_id, False, error)
     return look
+
+
+def explain_actor(actor_id: str) -> dict[str, Any] | None:
+    """Return why the actor is where it is, for the body of a refusal; None if it is no more."""
+    actor = Actor.objects.filter(pk=actor_id).first()
+    return None if actor is None else explain(actor)
 
 
 def _look(status: str, generation: int, runner_id: str) -> Look:

@@ -123,7 +123,8 @@ async def until_connectable(wait: Wait) -> Route:
                     async with asyncio.timeout_at(min(deadline, ready_by)):
                         await changed.wait()
                 except TimeoutError:
-                    raise ActorReadyTimeout(actor_id=watch.actor_id) from None
+                    told = await run_db(looks.explain_actor, watch.actor_id)
+                    raise ActorReadyTimeout(actor_id=watch.actor_id, explain=told) from None
             return watch.route
         finally:
             watch.listeners.remove(changed.set)
