@@ -1,0 +1,76 @@
+"""python -m benchmarks: measure this machine's engine and print one table."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import uvloop
+
+from benchmarks.engine import running
+from benchmarks.rows import ROWS, Bench
+from benchmarks.table import Figures, Results, as_json, as_text
+
+SERVERS = ("daphne", "uvicorn")
+
+
+def main() -> None:
+    """Start the engines, measure all rounds, print."""
+    options = _options()
+    results: Results = {}
+    with ExitStack() as stack:
+        engines = [stack.enter_context(running(s, options.store, options.runner)) for s in options.servers]
+        benches = [Bench.prepare(engine, options.seconds) for engine in engines]
+        uvloop.run(_measure(benches, options.rows, options.rounds, results))
+    if options.json:
+        print(json.dumps(_about(options) | {"rows": as_json(results)}, indent=2))
+    else:
+        print("  ".join(f"{name} {value}" for name, value in _about(options).items()), end="\n\n")
+        print(as_text(results))
+
+
+async def _measure(benches: list[Bench], rows: list[str], rounds: int, results: Results) -> None:
+    """Take the rows in order, the servers one right after the other, so that both see the same machine."""
+    for number in range(rounds):
+        for row in rows:
+            for bench in benches:
+                print(f"round {number + 1}: {row}, {bench.engine.server}", file=sys.stderr)
+                figures = Figures.of(await ROWS[row](bench))
+                results.setdefault((row, bench.engine.server), []).append(figures)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+
+PAUSE_SECONDS = 0.2
+"""Between two rows, so that what the first left behind (acks, arrows) is not counted as the second's."""
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default=os.environ.get("STORE", "sqlite"))
+    parser.add_argument("--runner", choices=("sdk", "npm"), default="sdk", help="what hosts the actors")
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=SERVERS)
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW", help=f"{list(ROWS)}"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each warm row lasts")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every round")
+    return parser.parse_args()
+
+
+def _about(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "store": options.store,
+        "runner": options.runner,
+        "rounds": options.rounds,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+
+
+if __name__ == "__main__":
+    main()

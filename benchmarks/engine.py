@@ -1,0 +1,111 @@
+"""A whole engine to measure: stores as durable as in production, two web processes, a runner, an endpoint."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.support import postgres
+from tests.support.child import Child
+from tests.support.cluster import Cluster, Server
+from tests.support.endpoint import Application, Endpoint, node_endpoint, node_runner
+from tests.support.valkey import Valkey
+
+Store = Literal["sqlite", "postgresql"]
+RunnerKind = Literal["sdk", "npm"]
+Cpu = dict[str, float]
+"""CPU seconds by role: web, worker, stores, runner, client, other."""
+
+POOL, COLD_POOL = "bench", "cold"
+SLOTS = 500
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+RUNNER_APP = Path(__file__).with_name("runner_app.py")
+
+_VALKEY = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
+_DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running engine. The runner of `POOL` is connected to the first web process."""
+
+    server: Server
+    cluster: Cluster
+    roles: dict[str, list[Child]]
+
+    def cpu(self) -> Cpu:
+        """Return the CPU time used so far."""
+        used = {role: sum(_cpu_seconds(child.pid) for child in children) for role, children in self.roles.items()}
+        return used | {"client": time.process_time()}
+
+
+@contextmanager
+def running(server: Server, store: Store, runner: RunnerKind) -> Iterator[Engine]:
+    """Run an engine of this server on this store, with actors in Python or in Node."""
+    directory = Path(tempfile.mkdtemp(prefix="torpor-bench-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory)
+        redis = Valkey(directory, *_VALKEY)
+        stores: list[Child] = [redis]
+        stack.callback(redis.kill)
+        redis.start()
+        database_url = f"sqlite:///{directory}/torpor.sqlite3"
+        if store == "postgresql":
+            database = _postgres(stack)
+            stores.append(database)
+            database_url = database.create_database("torpor")
+        cluster = stack.enter_context(Cluster(directory, database_url, redis.url, server, webs=2))
+        endpoint = stack.enter_context(_endpoint(directory, runner))
+        cluster.api.put_normal_pool(POOL)
+        cluster.api.put_serverless_pool(COLD_POOL, endpoint.url)
+        long_lived = stack.enter_context(_runner(directory, runner, cluster.urls[0]))
+        long_lived.wait("connected")
+        roles: dict[str, list[Child]] = {
+            "web": cluster.webs,
+            "worker": [cluster.worker],
+            "stores": stores,
+            "runner": [long_lived, endpoint],
+            "other": [cluster.connector, cluster.sweeper],
+        }
+        yield Engine(server, cluster, roles)
+
+
+def _postgres(stack: ExitStack) -> postgres.Postgres:
+    directory = postgres.new_directory()
+    stack.callback(shutil.rmtree, directory)
+    server = postgres.Postgres(directory)
+    server.command += [part for setting in _DURABLE for part in ("-c", setting)]
+    stack.callback(server.log.unlink, missing_ok=True)
+    stack.callback(server.kill)
+    server.start()
+    return server
+
+
+def _endpoint(directory: Path, runner: RunnerKind) -> Endpoint:
+    if runner == "npm":
+        return node_endpoint(directory)
+    return Endpoint("endpoint", [sys.executable, str(RUNNER_APP), "--port", "0"], directory / "endpoint.log")
+
+
+def _runner(directory: Path, runner: RunnerKind, url: str) -> Application:
+    if runner == "npm":
+        return node_runner(directory, url, POOL, SLOTS)
+    where = ["--endpoint", url, "--pool", POOL, "--slots", str(SLOTS)]
+    return Application("runner", [sys.executable, str(RUNNER_APP), *where], directory / "runner.log")
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and its children, those that have ended included (proc(5), `stat`)."""
+    process = Path(f"/proc/{pid}")
+    try:
+        ticks = (process / "stat").read_text().rpartition(")")[2].split()[11:15]  # utime, stime, cutime, cstime
+        children = (process / "task" / str(pid) / "children").read_text().split()
+    except FileNotFoundError:
+        return 0.0  # it ended just now, and its parent's figures have it
+    return sum(map(int, ticks)) / TICKS_PER_SECOND + sum(_cpu_seconds(int(child)) for child in children)
