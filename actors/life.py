@@ -63,6 +63,8 @@ class Limits:
     pending: timedelta  # longest wait for a slot after a wake or a restart
     ask_again: timedelta = timedelta(seconds=2)  # a pending actor looks for a slot this often
     audit: timedelta = timedelta(minutes=5)  # a running actor's runner is looked at this often
+    evict: timedelta = timedelta(seconds=5)  # from the end of a drain's grace until its runner is surely gone
+    away: timedelta = timedelta(seconds=30)  # a runner that comes back was gone no longer than this
     backoff: timedelta = timedelta(seconds=2)
     backoff_exponent: int = 8
     backoff_reset: timedelta = timedelta(minutes=10)
@@ -370,4 +372,15 @@ class PublishDestroyed:
     """Tell whoever waits or talks to it that it is gone."""
 
 
-Effect = Allocate | Dispatch | Halt | Deallocate | Bump | Audit | PublishReady | PublishStopped | PublishDestroyed
+Effect = (
+    Allocate
+    | Dispatch
+    | Halt
+    | Deallocate
+    | Bump
+    | Audit
+    | PublishReady
+    | PublishStopping
+    | PublishStopped
+    | PublishDestroyed
+)

@@ -69,9 +69,10 @@ __all__ = [
     "AlarmReport", "Allocate", "Allocated", "Asleep", "Audit", "Backoff", "Bump", "Cause", "CrashPolicy",
     "Created", "Deallocate", "Destroy", "Destroyed", "Dispatch", "Effect", "Failure", "FailureKind",
     "FromRunner", "Halt", "Hosted", "Life", "Limits", "Missing", "NoSlot", "Pending", "PublishDestroyed",
-    "PublishReady", "PublishStopped", "Report", "Reschedule", "RunnerDraining", "RunnerLost", "Running",
-    "RunningReport", "Signal", "Sleep", "SleepIntent", "SlotFree", "Start", "Starting", "State", "Step",
-    "StopIntent", "StopReason", "StoppedReport", "Stopping", "Tick", "Wake", "decide", "due_at",
+    "PublishReady", "PublishStopped", "PublishStopping", "Report", "Reschedule", "RunnerDraining",
+    "RunnerLost", "Running", "RunningReport", "Signal", "Sleep", "SleepIntent", "SlotFree", "Start",
+    "Starting", "State", "Step", "StopIntent", "StopReason", "StoppedReport", "Stopping", "Tick", "Wake",
+    "decide", "due_at",
 ]
 # fmt: on
 
@@ -81,15 +82,14 @@ Step = tuple[State, list[Effect]]
 def due_at(state: State) -> datetime | None:
     """Return when the state wants its next `Tick`; None only where nothing is waited for."""
     match state:
-        case Created(due=due) | Pending(due=due) | Backoff(due=due) | Starting(due=due):
-            return due
-        case Running(due=due) | Stopping(due=due):
-            alarm = state.life.alarm_at
-            return due if alarm is None or state.life.alarm_overdue else min(due, alarm)
+        case Running(life=life, due=due) if life.alarm_at is not None and not life.alarm_overdue:
+            return min(due, life.alarm_at)
         case Asleep(life):
             return life.alarm_at
         case Destroyed():
             return None
+        case _:
+            return state.due
 
 
 def decide(state: State, signal: Signal, now: datetime, limits: Limits) -> Step:
@@ -112,7 +112,7 @@ def decide(state: State, signal: Signal, now: datetime, limits: Limits) -> Step:
 def _before_a_slot(state: Created | Pending | Backoff, signal: Signal, now: datetime, limits: Limits) -> Step:
     match signal:
         case Destroy():
-            return Destroyed(state.life, now), [PublishDestroyed(), Bump()]
+            return Destroyed(state.life, now), [Bump(), PublishDestroyed()]
         case Allocated(runner_id) if isinstance(state, Pending):
             life = replace(state.life, generation=state.life.generation + 1, failure=None)
             starting = Starting(life, runner_id, -1, now + limits.start)
@@ -135,26 +135,36 @@ def _before_a_slot(state: Created | Pending | Backoff, signal: Signal, now: date
 
 def _queue(life: Life, cause: Cause, now: datetime, limits: Limits) -> Step:
     """Join the queue of the pool and look for a slot."""
+    if _has_no_capacity(life):  # of an earlier wait; this one's first refusal says so anew
+        life = replace(life, failure=None)
     gives_up_at = now + limits.pending if cause in (Cause.WAKE, Cause.RESTART) else None
     return Pending(life, now, cause, now + limits.ask_again, gives_up_at), [Allocate()]
 
 
 def _look_again(state: Pending, signal: Signal, now: datetime, limits: Limits) -> Step:
     gives_up_at = state.gives_up_at
-    if isinstance(signal, Wake) and gives_up_at is not None:
+    if isinstance(signal, Wake | Reschedule) and gives_up_at is not None:
         gives_up_at = now + limits.pending
-    if gives_up_at is not None and now >= gives_up_at:
-        return Asleep(state.life, now), [Bump()]
-    return replace(state, due=now + limits.ask_again, gives_up_at=gives_up_at), [Allocate()]
+    if isinstance(signal, Tick) and gives_up_at is not None and now >= gives_up_at:
+        next_state, effects = _rest(state.life, now, limits)
+        return next_state, [Bump(), *effects]
+    asking = replace(state, due=now + limits.ask_again, gives_up_at=gives_up_at)
+    if asking == state and not isinstance(signal, SlotFree):  # it has asked in this very turn
+        return state, []
+    return asking, [Allocate()]
 
 
 def _without_a_slot(state: Pending, on_demand: bool, now: datetime) -> Step:
-    life = state.life
-    if life.failure is None:
-        life = replace(life, failure=Failure(FailureKind.NO_CAPACITY))
-    if state.cause is Cause.CREATION and life.policy is CrashPolicy.SLEEP and not on_demand:
+    """Stay in the queue, unless a runner comes only by chance and nobody has called it yet (API §3.2)."""
+    first = not _has_no_capacity(state.life)
+    life = replace(state.life, failure=Failure(FailureKind.NO_CAPACITY))
+    if first and state.cause is Cause.CREATION and life.policy is CrashPolicy.SLEEP and not on_demand:
         return Asleep(life, now), []
     return replace(state, life=life), [Bump()]
+
+
+def _has_no_capacity(life: Life) -> bool:
+    return life.failure is not None and life.failure.kind is FailureKind.NO_CAPACITY
 
 
 def _asleep(state: Asleep, signal: Signal, now: datetime, limits: Limits) -> Step:
@@ -165,9 +175,8 @@ def _asleep(state: Asleep, signal: Signal, now: datetime, limits: Limits) -> Ste
             return _queue(state.life, Cause.WAKE, now, limits)
         case Wake():
             return _attempt(state.life, Cause.WAKE, now, limits)
-        case Tick() if state.life.alarm_at is not None and now >= state.life.alarm_at:
-            life = replace(state.life, alarm_at=None, alarm_overdue=False)
-            return _attempt(life, Cause.ALARM, now, limits)
+        case Tick() if _alarm_is_due(state.life, now):
+            return _rest(state.life, now, limits)
         case (
             Start()
             | SlotFree()
@@ -183,9 +192,20 @@ def _asleep(state: Asleep, signal: Signal, now: datetime, limits: Limits) -> Ste
             return state, []
 
 
+def _rest(life: Life, now: datetime, limits: Limits) -> Step:
+    """Sleep, unless the alarm is due."""
+    if not _alarm_is_due(life, now):
+        return Asleep(life, now), []
+    return _attempt(replace(life, alarm_at=None, alarm_overdue=False), Cause.ALARM, now, limits)
+
+
+def _alarm_is_due(life: Life, now: datetime) -> bool:
+    return life.alarm_at is not None and now >= life.alarm_at
+
+
 def _attempt(life: Life, cause: Cause, now: datetime, limits: Limits) -> Step:
     """Queue at once after a graceful end; after a failure the first attempt is free, later ones wait."""
-    if not _failed(life):
+    if life.failure is None or _has_no_capacity(life):
         return _queue(life, cause, now, limits)
     if life.retried_at is None or now - life.retried_at >= limits.backoff_reset:
         return _queue(replace(life, retries=1, retried_at=now), cause, now, limits)
@@ -193,10 +213,6 @@ def _attempt(life: Life, cause: Cause, now: datetime, limits: Limits) -> Step:
     jitter = timedelta(milliseconds=now.microsecond % 500)
     until = now + limits.backoff * 2**exponent + jitter
     return Backoff(replace(life, retries=life.retries + 1, retried_at=until), cause, until), []
-
-
-def _failed(life: Life) -> bool:
-    return life.failure is not None and life.failure.kind is not FailureKind.NO_CAPACITY
 
 
 def _with_a_slot(state: Hosted, signal: Signal, now: datetime, limits: Limits) -> Step:
@@ -213,21 +229,19 @@ def _with_a_slot(state: Hosted, signal: Signal, now: datetime, limits: Limits) -
                 return replace(state, wake_after=True), []
             return state, []
         case Destroy():
-            farewell = [*_halt(state), Deallocate(state.runner_id), PublishDestroyed(), Bump()]
-            return Destroyed(state.life, now), farewell
+            return _destroyed(state.life, now, [*_halt(state), Deallocate(state.runner_id), Bump()])
         case Sleep():
             return _stop(state, StopReason.SLEEP, now + limits.stop)
         case Reschedule():
             step = _stop(state, StopReason.RESCHEDULE, now + limits.stop)
             return (replace(step[0], wake_after=True), step[1]) if isinstance(step[0], Stopping) else step
         case RunnerDraining(runner_id, until) if runner_id == state.runner_id:
-            if isinstance(state, Stopping):
-                return replace(state, due=min(state.due, until)), []
-            return _stop(state, StopReason.DRAIN, until)
+            return _drain(state, until + limits.evict)
         case RunnerLost(runner_id, seen_at, kind) if runner_id == state.runner_id:
             return _lost(state, kind, now, limits, seen_at=seen_at)
         case Missing(runner_id, of) if runner_id == state.runner_id and of == generation:
-            return _lost(state, FailureKind.RUNNER_CONNECTION_LOST, now, limits, seen_at=now)
+            seen_at, kind = now - limits.away, FailureKind.RUNNER_CONNECTION_LOST
+            return _halted(state, _lost(state, kind, now, limits, seen_at=seen_at))
         case Tick():
             return _time_passed(state, now, limits)
         case Start() | SlotFree() | Allocated() | NoSlot() | RunnerDraining() | RunnerLost() | Missing():
@@ -266,30 +280,45 @@ def _stop(state: Hosted, reason: StopReason, due: datetime) -> Step:
     return stopping, [PublishStopping(state.life.generation), *_halt(state)]
 
 
+def _drain(state: Hosted, due: datetime) -> Step:
+    """Tell it to stop before its runner ends; a stop that is under way may take no longer than that.
+
+    At `due` the runner is surely gone: that it is gets known by its own end, after the closing handshake.
+    """
+    if isinstance(state, Stopping):
+        return replace(state, due=min(state.due, due)), []
+    graceful = replace(state.life, retries=0, retried_at=None)  # PROTOCOL §7.5
+    return _stop(replace(state, life=graceful), StopReason.DRAIN, due)
+
+
 def _halt(state: Hosted) -> list[Effect]:
     """Tell the runner to stop it, unless it was told before."""
     return [] if isinstance(state, Stopping) else [Halt(state.runner_id, state.life.generation)]
 
 
+def _halted(state: Hosted, step: Step) -> Step:
+    """Have the runner stop what it should not have any more, should it live."""
+    return step[0], [*_halt(state), *step[1]]
+
+
 def _time_passed(state: Hosted, now: datetime, limits: Limits) -> Step:
-    life = state.life
-    if life.alarm_at is not None and now >= life.alarm_at and not life.alarm_overdue:
-        if isinstance(state, Stopping):
-            state = replace(state, wake_after=True)
-        # An awake actor keeps its own timers; should its runner turn out to be gone, the alarm counts.
-        spent = replace(life, alarm_at=None, alarm_spent_at=life.alarm_at)
-        state = replace(state, life=spent)
-    if now < state.due:
-        return state, []
     match state:
-        case Running():
+        case Running(life=life, due=due):
+            if _alarm_is_due(life, now) and not life.alarm_overdue:
+                # It keeps its own timers. Should its runner turn out to be gone, the alarm counts.
+                state = replace(state, life=replace(life, alarm_at=None, alarm_spent_at=life.alarm_at))
+            if now < due:
+                return state, []
             return replace(state, due=now + limits.audit), [Audit(state.runner_id)]
-        case Starting():
-            return _lost(state, FailureKind.RUNNER_NO_RESPONSE, now, limits, seen_at=now)
-        case Stopping(reason=reason):
-            late = reason is StopReason.DRAIN
-            kind = FailureKind.RUNNER_DRAINING_TIMEOUT if late else FailureKind.RUNNER_NO_RESPONSE
+        case Starting() if now >= state.due:
+            lost = _lost(state, FailureKind.RUNNER_NO_RESPONSE, now, limits, seen_at=now)
+            return _halted(state, lost)
+        case Stopping(reason=reason) if now >= state.due:
+            drained = reason is StopReason.DRAIN
+            kind = FailureKind.RUNNER_DRAINING_TIMEOUT if drained else FailureKind.RUNNER_NO_RESPONSE
             return _lost(state, kind, now, limits, seen_at=now)
+        case Starting() | Stopping():
+            return state, []
 
 
 def _stopped(state: Hosted, ok: bool, message: str | None, now: datetime, limits: Limits) -> Step:
@@ -299,41 +328,36 @@ def _stopped(state: Hosted, ok: bool, message: str | None, now: datetime, limits
         life = replace(state.life, failure=None, retries=0, retried_at=None)
         return _ended(state, life, now, limits, asleep=reason is not StopReason.DRAIN)
     if ok:
-        effects = _farewell(state)
-        return Destroyed(state.life, now), [*effects, PublishDestroyed(), Bump()]
+        return _destroyed(state.life, now, [Deallocate(state.runner_id), Bump()])
     life = replace(state.life, failure=Failure(FailureKind.CRASHED, message=message))
     return _ended(state, life, now, limits, asleep=False)
 
 
 def _lost(state: Hosted, kind: FailureKind, now: datetime, limits: Limits, *, seen_at: datetime) -> Step:
-    """End a generation that will not say stopped; the old runner is told to stop it, should it live."""
+    """End a generation that will not say stopped. Its runner was last heard of at `seen_at`."""
     life = state.life
     asleep = isinstance(state, Stopping) and state.reason is StopReason.SLEEP
     if not asleep:
         life = replace(life, failure=Failure(kind, runner_id=state.runner_id))
     if life.alarm_spent_at is not None and life.alarm_spent_at >= seen_at and life.alarm_at is None:
         life = replace(life, alarm_at=life.alarm_spent_at, alarm_overdue=True)
-    next_state, effects = _ended(state, life, now, limits, asleep=asleep)
-    return next_state, [*_halt(state), *effects]
+    return _ended(state, life, now, limits, asleep=asleep)
 
 
 def _ended(state: Hosted, life: Life, now: datetime, limits: Limits, *, asleep: bool) -> Step:
     """Go where the crash policy says, or to sleep if that was the wish; and wake again if asked to."""
-    farewell = _farewell(state)
+    over: list[Effect] = [Deallocate(state.runner_id), Bump()]
     life = replace(life, alarm_spent_at=None)
-    wake_after = isinstance(state, Stopping) and state.wake_after
-    if asleep or life.policy is CrashPolicy.SLEEP:
-        if life.alarm_at is not None and now >= life.alarm_at:
-            life, wake_after = replace(life, alarm_at=None, alarm_overdue=False), True
-        if not wake_after:
-            return Asleep(life, now), [*farewell, Bump()]
-        next_state, effects = _attempt(life, Cause.WAKE, now, limits)
-        return next_state, [*farewell, Bump(), *effects]
-    if life.policy is CrashPolicy.RESTART:
+    if not asleep and life.policy is CrashPolicy.DESTROY:
+        return _destroyed(life, now, over)
+    if not asleep and life.policy is CrashPolicy.RESTART:
         next_state, effects = _attempt(life, Cause.RESTART, now, limits)
-        return next_state, [*farewell, Bump(), *effects]
-    return Destroyed(life, now), [*farewell, PublishDestroyed(), Bump()]
+    elif isinstance(state, Stopping) and state.wake_after and not _alarm_is_due(life, now):
+        next_state, effects = _attempt(life, Cause.WAKE, now, limits)
+    else:
+        next_state, effects = _rest(life, now, limits)
+    return next_state, [*over, PublishStopped(state.life.generation), *effects]
 
 
-def _farewell(state: Hosted) -> list[Effect]:
-    return [Deallocate(state.runner_id), PublishStopped(state.life.generation)]
+def _destroyed(life: Life, now: datetime, over: list[Effect]) -> Step:
+    return Destroyed(life, now), [*over, PublishDestroyed()]
