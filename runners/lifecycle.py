@@ -110,6 +110,11 @@ class OfferSlots:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainOlder:
+    """Drain the pool's runners of lower versions, if it is configured so."""
+
+
+@dataclass(frozen=True, slots=True)
 class TellDraining:
     """Tell its actors that it goes away."""
 
@@ -136,7 +141,7 @@ class TellPool:
     """Tell its pool that it is gone."""
 
 
-Effect = OfferSlots | TellDraining | TellLost | CloseSocket | TellPool
+Effect = OfferSlots | DrainOlder | TellDraining | TellLost | CloseSocket | TellPool
 Step = tuple[State, list[Effect]]
 
 
@@ -183,7 +188,7 @@ def _live(state: Live, signal: Signal, facts: Facts, now: datetime, limits: Limi
         case Connected(socket_id):
             if socket_id != facts.socket_id:
                 return state, []
-            return Live(now + limits.lost), [CloseSocket(keep_socket_id=socket_id), OfferSlots()]
+            return Live(now + limits.lost), [CloseSocket(keep_socket_id=socket_id), OfferSlots(), DrainOlder()]
         case Disconnected() | SlotFreed():
             return state, []
         case Drain(grace):

@@ -4,10 +4,12 @@ Demand is counted from rows of a higher house, which registers its counter here 
 """
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 
+from django.conf import settings
 from django.db.models import Q
 
-from runners.models import RunnerConfig
+from runners.models import Runner, RunnerConfig
 
 Pool = tuple[str, str]
 """Namespace id and name of a pool."""
@@ -35,3 +37,20 @@ def serverless_pools(pools: Iterable[Pool]) -> dict[Pool, str]:
         return {}
     found = RunnerConfig.objects.filter(named, kind=RunnerConfig.Kind.SERVERLESS, deleted_at=None)
     return {(namespace_id, name): pk for pk, namespace_id, name in found.values_list("pk", "namespace_id", "name")}
+
+
+def drain_grace(config: RunnerConfig | None) -> timedelta:
+    """Return how long a draining runner of a pool may take; None stands for a pool without configuration."""
+    if config is not None and (config.kind == RunnerConfig.Kind.SERVERLESS or config.drain_grace_period is not None):
+        return config.grace
+    return timedelta(milliseconds=settings.ENV.normal_drain_grace_ms)
+
+
+def older_runners(namespace_id: str, name: str, version: int) -> list[tuple[str, timedelta]]:
+    """Return the pool's live runners below a version, each with its grace, if the pool wants them drained."""
+    config = RunnerConfig.objects.filter(namespace_id=namespace_id, name=name, deleted_at=None).first()
+    if config is None or not config.drain_on_version_upgrade:
+        return []
+    live = Runner.objects.filter(namespace_id=namespace_id, name=name, state=Runner.State.LIVE)
+    older = live.filter(runner_version__lt=version).order_by("pk").values_list("pk", flat=True)
+    return [(runner_id, drain_grace(config)) for runner_id in older]

@@ -16,6 +16,7 @@ from orchestrator.models import Namespace
 from orchestrator.timeline import record
 from orchestrator.workflow import mailbox
 from runners.models import ActorName, Command, Runner, RunnerConfig
+from runners.pools import drain_grace
 from runners.protocol.messages import ToServerInit
 
 RUNNERS = "runners"
@@ -61,7 +62,7 @@ def register_runner(
     return Registration(
         runner_id=runner.pk,
         reused=reused,
-        drain_grace=_drain_grace(config),
+        drain_grace=drain_grace(config),
         serverless=config.kind == RunnerConfig.Kind.SERVERLESS,
         actor_stop=timedelta(milliseconds=settings.ENV.actor_stop_ms),
     )
@@ -75,12 +76,6 @@ def _config(namespace: Namespace, name: str) -> RunnerConfig:
         defaults={"kind": RunnerConfig.Kind.NORMAL, "drain_on_version_upgrade": False},
     )
     return config
-
-
-def _drain_grace(config: RunnerConfig) -> timedelta:
-    if config.kind == RunnerConfig.Kind.SERVERLESS or config.drain_grace_period is not None:
-        return config.grace
-    return timedelta(milliseconds=settings.ENV.normal_drain_grace_ms)
 
 
 def _find_or_create(

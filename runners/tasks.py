@@ -17,6 +17,7 @@ from runners.channel import Evict, encode, runner_channel
 from runners.codec import decode_runner_signal
 from runners.models import Command, Runner, ServerlessConnection
 from runners.pool_tasks import POOLS
+from runners.pools import older_runners
 
 RUNNERS = "runners"
 """The workflow's name."""
@@ -109,6 +110,10 @@ def _perform(row: Runner, effect: lifecycle.Effect, outbox: Outbox) -> None:
     match effect:
         case lifecycle.OfferSlots():
             outbox.post(HOSTING, row.pk, {"t": "offer"})
+        case lifecycle.DrainOlder():
+            for runner_id, grace in older_runners(row.namespace_id, row.name, row.runner_version):
+                grace_ms = int(grace.total_seconds() * 1000)
+                outbox.post(RUNNERS, runner_id, {"t": "drain", "grace_ms": grace_ms, "by": "version"})
         case lifecycle.TellDraining(until):
             outbox.post(HOSTING, row.pk, {"t": "draining", "until": until.isoformat()})
         case lifecycle.TellLost(seen_at, reason):
@@ -138,9 +143,7 @@ def _tell(
         case "connected" if effects:
             arrows.append(Arrow(socket, workflow, "registered"))
         case "drain" | "evict" if after != before:
-            asked_by = Participant.RUNNER if encoded.get("by") == "runner" else Participant.SERVERLESS
-            via = (socket,) if asked_by is Participant.RUNNER else ()
-            arrows.append(Arrow(asked_by, workflow, "stop", via=via))
+            arrows.append(_stop_arrow(encoded.get("by")))
         case "tick" if isinstance(before, lifecycle.Live) and isinstance(after, lifecycle.Stopped):
             arrows.append(Arrow(workflow, workflow, "silent for too long: lost"))
     if isinstance(after, lifecycle.Evicting) and not isinstance(before, lifecycle.Evicting):
@@ -148,6 +151,17 @@ def _tell(
     if isinstance(after, lifecycle.Stopped) and not isinstance(before, lifecycle.Stopped):
         arrows.append(Arrow(workflow, workflow, "stopped"))
     return [Arrow(a.source, a.target, a.label, a.via, runner_id=row.pk) for a in arrows]
+
+
+def _stop_arrow(asked_by: str | None) -> Arrow:
+    workflow = Participant.RUNNER_WORKFLOW
+    match asked_by:
+        case "runner":
+            return Arrow(Participant.RUNNER, workflow, "stop", via=(Participant.RUNNER_WS,))
+        case "version":
+            return Arrow(workflow, workflow, "stop, a newer version is here")
+        case _:
+            return Arrow(Participant.SERVERLESS, workflow, "stop")
 
 
 def _mark_poisoned(runner_id: str, error: str) -> None:
