@@ -12,7 +12,7 @@ from orchestrator.errors import BadRequest
 from orchestrator.models import Namespace
 from orchestrator.namespaces import find_namespace
 from orchestrator.paging import Position
-from runners import configs, metadata, selectors
+from runners import configs, metadata, polls, selectors
 from runners.errors import MetadataNotFetched
 from runners.models import RunnerConfig
 from runners.schemas import (
@@ -136,8 +136,7 @@ def refresh_metadata(
     """Ask a serverless pool's endpoint for its metadata now, and store the actor names it tells."""
     namespace = find_namespace(query.namespace)
     config = selectors.find_serverless_config(namespace=namespace, name=runner_name)
-    found = metadata.fetch_metadata(url=config.url, headers=config.headers)
-    metadata.store_actor_names(namespace=namespace, names=found.actor_names)
+    polls.take_over(config, metadata.fetch_metadata(url=config.url, headers=config.headers))
     return {}
 
 

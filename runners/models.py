@@ -49,6 +49,8 @@ class RunnerConfig(models.Model):
     failed_at = models.DateTimeField(null=True, blank=True)
     retry_at = models.DateTimeField(null=True, blank=True)  # no start before
     desired = models.PositiveIntegerField(default=0)  # runners wanted by the last plan
+    poll_at = models.DateTimeField(null=True, blank=True)  # when to ask for the endpoint's metadata; null: now
+    poll_failures = models.PositiveIntegerField(default=0)  # in a row
     due_at = models.DateTimeField(null=True, blank=True, db_index=True)
     version = models.PositiveBigIntegerField(default=0)
 
@@ -124,9 +126,7 @@ class Runner(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["namespace", "name"], name="runner_allocatable", condition=Q(state="live")
-            ),
+            models.Index(fields=["namespace", "name"], name="runner_allocatable", condition=Q(state="live")),
             models.Index(fields=["namespace", "-created_at"], name="runner_newest"),
             models.Index(fields=["namespace", "name", "-created_at"], name="runner_newest_of_pool"),
             models.Index(fields=["namespace", "-created_at"], name="runner_present", condition=Q(stop_at=None)),
@@ -169,9 +169,7 @@ class ServerlessConnection(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(
-                fields=["claimed_until"], name="connection_unended", condition=~Q(state="ended")
-            ),
+            models.Index(fields=["claimed_until"], name="connection_unended", condition=~Q(state="ended")),
             models.Index(fields=["pool", "-created_at"], name="connection_of_pool"),
             models.Index(fields=["runner_id"], name="connection_of_runner", condition=~Q(runner_id="")),
         ]
@@ -213,9 +211,7 @@ class Command(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["runner", "seq"], name="command_log_has_order"),
-            models.UniqueConstraint(
-                fields=["actor_id", "generation", "kind"], name="command_once_per_generation"
-            ),
+            models.UniqueConstraint(fields=["actor_id", "generation", "kind"], name="command_once_per_generation"),
         ]
 
     def __str__(self) -> str:

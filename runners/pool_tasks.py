@@ -17,6 +17,7 @@ from orchestrator.workflow.pump import Batch, Workflow, advance
 from runners import pool
 from runners.codec import decode_pool_signal
 from runners.models import Runner, RunnerConfig, ServerlessConnection
+from runners.polls import polls_due
 from runners.pools import count_demand
 
 POOLS = "pools"
@@ -48,10 +49,10 @@ def overdue(now: datetime, limit: int) -> list[str]:
 
 
 def unclaimed(now: datetime) -> bool:
-    """Say whether a `/start` request waits for a connector, new or left by one that died."""
+    """Say whether a connector is wanted: for a `/start` request, new or left by one that died, or for a poll."""
     open_ones = ServerlessConnection.objects.exclude(state=ServerlessConnection.State.ENDED)
     never = open_ones.filter(state=ServerlessConnection.State.WANTED)
-    return never.exists() or open_ones.filter(claimed_until__lt=now).exists()
+    return never.exists() or open_ones.filter(claimed_until__lt=now).exists() or polls_due(now)
 
 
 def _advance_pool(row: RunnerConfig, signals: Iterable[pool.Signal], outbox: Outbox, now: datetime) -> None:

@@ -41,9 +41,9 @@ def serverless_pools(pools: Iterable[Pool]) -> dict[Pool, str]:
 
 def drain_grace(config: RunnerConfig | None) -> timedelta:
     """Return how long a draining runner of a pool may take; None stands for a pool without configuration."""
-    if config is not None and (config.kind == RunnerConfig.Kind.SERVERLESS or config.drain_grace_period is not None):
-        return config.grace
-    return timedelta(milliseconds=settings.ENV.normal_drain_grace_ms)
+    if config is None or (config.kind == RunnerConfig.Kind.NORMAL and config.drain_grace_period is None):
+        return timedelta(milliseconds=settings.ENV.normal_drain_grace_ms)
+    return config.grace
 
 
 def older_runners(namespace_id: str, name: str, version: int) -> list[tuple[str, timedelta]]:

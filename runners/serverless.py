@@ -7,6 +7,7 @@ is only a hint to look; what is to be done is in the rows.
 import asyncio
 import contextlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -15,10 +16,10 @@ from httpx_sse import EventSource
 
 from orchestrator import VERSION
 from orchestrator.consumers import LeanConsumer
-from orchestrator.db import run_db
+from orchestrator.db import run_db, run_db_in
 from orchestrator.ids import new_id
 from orchestrator.workflow.mailbox import postman
-from runners import claims
+from runners import claims, polls
 from runners.claims import Claimed
 from runners.models import ServerlessConnection
 from runners.start_request import (
@@ -38,6 +39,7 @@ State = ServerlessConnection.State
 LOOK_SECONDS = 1.0
 """How often claims are renewed and rows looked at, hint or not."""
 CONNECT_SECONDS = 10.0
+POLLS_AT_ONCE = 8
 BODY_BYTES = 4 * BODY_EXCERPT
 
 
@@ -50,6 +52,8 @@ class Connector(LeanConsumer):
         self._streams: dict[str, asyncio.Task[None]] = {}
         self._ready: dict[str, tuple[str, str]] = {}  # by request: pool, runner
         self._ended: dict[str, tuple[str, dict[str, Any]]] = {}  # by request: pool, signal
+        self._polls: set[asyncio.Task[None]] = set()
+        self._pollers = ThreadPoolExecutor(POLLS_AT_ONCE, thread_name_prefix="poll")
         self._hint = asyncio.Event()
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
@@ -96,6 +100,15 @@ class Connector(LeanConsumer):
         if room > 0:
             for request in await run_db(claims.claim, connector_id=self._id, limit=room):
                 self._streams[request.id] = asyncio.create_task(self._hold(request))
+        for config in await run_db(polls.claim_polls, limit=POLLS_AT_ONCE):
+            task = asyncio.create_task(run_db_in(self._pollers, polls.poll, config))
+            self._polls.add(task)
+            task.add_done_callback(self._polled)
+
+    def _polled(self, task: "asyncio.Task[None]") -> None:
+        self._polls.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("metadata poll failed", exc_info=error, extra={"action": "poll_failed"})
 
     def _repeat(self, states: dict[str, str]) -> None:
         """Tell again what the rows do not show yet: Redis may have lost it (DESIGN §2, rule 4)."""
