@@ -9,30 +9,30 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from actors import lifecycle
-from actors.lifecycle import FailureKind, FromRunner, Report, Signal
+from actors import life
+from actors.life import FailureKind, FromRunner, Report, Signal
 
 _SIGNALS: dict[str, type[Signal]] = {
-    "start": lifecycle.Start,
-    "wake": lifecycle.Wake,
-    "slot_free": lifecycle.SlotFree,
-    "allocated": lifecycle.Allocated,
-    "no_slot": lifecycle.NoSlot,
-    "from_runner": lifecycle.FromRunner,
-    "runner_lost": lifecycle.RunnerLost,
-    "missing": lifecycle.Missing,
-    "runner_draining": lifecycle.RunnerDraining,
-    "sleep": lifecycle.Sleep,
-    "reschedule": lifecycle.Reschedule,
-    "destroy": lifecycle.Destroy,
-    "tick": lifecycle.Tick,
+    "start": life.Start,
+    "wake": life.Wake,
+    "slot_free": life.SlotFree,
+    "allocated": life.Allocated,
+    "no_slot": life.NoSlot,
+    "from_runner": life.FromRunner,
+    "runner_lost": life.RunnerLost,
+    "missing": life.Missing,
+    "runner_draining": life.RunnerDraining,
+    "sleep": life.Sleep,
+    "reschedule": life.Reschedule,
+    "destroy": life.Destroy,
+    "tick": life.Tick,
 }
 _REPORTS: dict[str, type[Report]] = {
-    "running": lifecycle.RunningReport,
-    "sleep_intent": lifecycle.SleepIntent,
-    "stop_intent": lifecycle.StopIntent,
-    "stopped": lifecycle.StoppedReport,
-    "alarm": lifecycle.AlarmReport,
+    "running": life.RunningReport,
+    "sleep_intent": life.SleepIntent,
+    "stop_intent": life.StopIntent,
+    "stopped": life.StoppedReport,
+    "alarm": life.AlarmReport,
 }
 _NAMES: dict[type, str] = {kind: name for table in (_SIGNALS, _REPORTS) for name, kind in table.items()}
 _MOMENTS = {"seen_at", "until"}
@@ -42,10 +42,10 @@ _LAST_MS = 253_402_300_799_000  # the year 9999; a later alarm is as good as non
 def encode_signal(signal: Signal | Report) -> dict[str, Any]:
     """Return the signal as a JSON object."""
     encoded: dict[str, Any] = {"t": _NAMES[type(signal)]}
+    if isinstance(signal, life.AlarmReport):
+        return encoded | {"at_ms": None if signal.at is None else round(signal.at.timestamp() * 1000)}
     for field in fields(signal):
         value = getattr(signal, field.name)
-        if isinstance(signal, lifecycle.AlarmReport):
-            return encoded | {"at_ms": None if signal.at is None else int(signal.at.timestamp() * 1000)}
         if isinstance(value, datetime):
             value = value.isoformat()
         elif isinstance(value, Enum):
