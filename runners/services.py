@@ -59,6 +59,8 @@ def register_runner(
         except IntegrityError:  # another socket of the same key, or a first of the same pool, was quicker
             if attempt == 2:
                 raise
+    if not reused:
+        _end_former(runner)
     return Registration(
         runner_id=runner.pk,
         reused=reused,
@@ -107,6 +109,16 @@ def _find_or_create(
         **seen,
     )
     return runner, False
+
+
+def _end_former(runner: Runner) -> None:
+    """Have the runners end that had this key before: their process is this one now, or is gone.
+
+    One that drained is evicted at once, with its socket; one that went silent is found lost.
+    """
+    former = Runner.objects.filter(namespace_id=runner.namespace_id, name=runner.name, key=runner.key)
+    for other in former.exclude(pk=runner.pk).exclude(state=Runner.State.STOPPED):
+        mailbox.post(RUNNERS, other.pk, {"t": "tick" if other.state == Runner.State.LIVE else "evict"})
 
 
 def _learn_names(namespace: Namespace, init: ToServerInit) -> None:

@@ -35,8 +35,8 @@ class Workflow:
 
     `apply` is given signals by key, in order, and the time, and runs inside a transaction: it locks the rows,
     folds the signals through its pure `decide`, writes what changed, and puts what is to happen after the
-    commit into the outbox. It may run again for the same signals, with nothing of the first run left but the outbox's
-    effects if it had committed. `mark_poisoned` is told which key failed every time, with what error.
+    commit into the outbox. It may run again for the same signals, with nothing of the first run left but the
+    outbox's effects if it had committed. `mark_poisoned` is told which key failed every time, with what error.
     """
 
     name: str
