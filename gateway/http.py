@@ -150,7 +150,7 @@ class GatewayRequest(LeanConsumer):
                 hub.note(_request_arrow(start.actor_id, route))
             frame = hub.frame(request_id, 0, start)
             if not hub.send_here(route.runner_id, frame):
-                await self._while_connected(hub.send(route.runner_id, frame))
+                await self._while_connected(hub.send(route.runner_id, frame, lambda: not answers.failure))
             answer = await self._first(answers)
             if first:
                 hub.note(_response_arrow(start.actor_id, route))

@@ -12,7 +12,7 @@ from functools import partial
 from django.utils import timezone
 
 from gateway import looks
-from gateway.errors import TunnelOverloaded
+from gateway.errors import ActorNotFound, TunnelOverloaded
 from gateway.watch import Watch
 from orchestrator.arrows import Arrow
 from orchestrator.bus import get_bus
@@ -73,13 +73,19 @@ class Hub:
     # Watches
 
     async def watch(self, actor_id: str) -> Watch:
-        """Return the watch of an actor, subscribed to its messages; `unwatch` it when done."""
+        """Return the watch of an actor, subscribed to its messages; `unwatch` it when done.
+
+        Raises:
+            ActorNotFound: the actor is known to be no more.
+        """
         watch = self._watches.get(actor_id)
         if watch is None:
             opening = self._opening.get(actor_id)
             if opening is None:
                 opening = self._opening[actor_id] = asyncio.ensure_future(self._open_watch(actor_id))
             watch = await asyncio.shield(opening)
+        if watch.destroyed:
+            raise ActorNotFound(actor_id=actor_id)
         watch.users += 1
         self._idle.pop(actor_id, None)
         return watch
@@ -176,16 +182,16 @@ class Hub:
             raise TunnelOverloaded(runner_id=runner_id) from error
         return True
 
-    async def send(self, runner_id: str, frame: bytes) -> None:
+    async def send(self, runner_id: str, frame: bytes, wanted: Callable[[], bool]) -> None:
         """Send a frame to the runner, wherever its socket is; while it has none, wait for it.
 
-        Bounded by whatever bounds the caller: the runner comes back, or is lost and the exchange ends.
+        Ends without having sent it once it is not wanted any more: the runner was lost, and its exchange over.
 
         Raises:
             TunnelOverloaded: the runner, or the link to it, does not keep up.
         """
         name, payload = channel.runner_channel(runner_id), channel.encode(channel.TunnelFrame(frame))
-        while not self.send_here(runner_id, frame):
+        while wanted() and not self.send_here(runner_id, frame):
             try:
                 if await self._bus.publish_counted(name, payload):
                     return
