@@ -1,7 +1,7 @@
 """Claims of connectors on `/start` requests: rows with a lease, so that what a dead one held is begun anew."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -30,12 +30,12 @@ class Claimed:
     slots: int
 
 
-def claim(*, connector_id: str, limit: int) -> list[Claimed]:
+def claim(*, connector_id: str, limit: int, now: datetime | None = None) -> list[Claimed]:
     """Take up to `limit` requests nobody holds and mark them as starting: new ones, and those of dead connectors.
 
     The runner of a stream that was begun before is drained: its stream died with its connector.
     """
-    now = timezone.now()
+    now = now or timezone.now()
     free = Q(state=State.WANTED) | Q(state__in=_BEGIN_ANEW, claimed_until__lt=now)
     claimed: list[Claimed] = []
     drained: list[ServerlessConnection] = []
@@ -44,7 +44,7 @@ def claim(*, connector_id: str, limit: int) -> list[Claimed]:
         for row in rows.select_related("pool__namespace").order_by("pk")[:limit]:
             if row.runner_id:
                 drained.append(ServerlessConnection(pool_id=row.pool_id, runner_id=row.runner_id, pool=row.pool))
-            _begin(row, connector_id)
+            _begin(row, connector_id, now)
             claimed.append(
                 Claimed(
                     id=row.pk,
@@ -68,27 +68,26 @@ def _sent(request: Claimed) -> Arrow:
     return Arrow(serverless, endpoint, "GET /start", connection_id=request.id, pool_id=request.pool_id)
 
 
-def _begin(row: ServerlessConnection, connector_id: str) -> None:
-    now = timezone.now()
+def _begin(row: ServerlessConnection, connector_id: str, now: datetime) -> None:
     row.state, row.claimed_by, row.claimed_until = State.STARTING, connector_id, now + _lease()
     row.started_at, row.opened_at, row.ready_at, row.runner_id, row.status = now, None, None, "", None
     row.save()
 
 
-def renew(*, connector_id: str) -> dict[str, str]:
+def renew(*, connector_id: str, now: datetime | None = None) -> dict[str, str]:
     """Renew the connector's claims and return the states of its requests by id.
 
     One that is missing has been taken by another connector and is to be dropped.
     """
     mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
-    mine.update(claimed_until=timezone.now() + _lease())
+    mine.update(claimed_until=(now or timezone.now()) + _lease())
     return dict(mine.values_list("pk", "state"))
 
 
-def release(*, connector_id: str) -> None:
+def release(*, connector_id: str, now: datetime | None = None) -> None:
     """Let go of the claims at once, as the connector ends: others need not wait for the lease."""
     mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
-    mine.update(claimed_until=timezone.now() - timedelta(seconds=1))
+    mine.update(claimed_until=(now or timezone.now()) - timedelta(seconds=1))
 
 
 def _lease() -> timedelta:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -34,7 +34,13 @@ class Registration:
 
 
 def register_runner(
-    *, namespace_name: str, key: str, init: ToServerInit, protocol_version: int, socket_id: str
+    *,
+    namespace_name: str,
+    key: str,
+    init: ToServerInit,
+    protocol_version: int,
+    socket_id: str,
+    now: datetime | None = None,
 ) -> Registration:
     """Find or create the runner of this key and make `socket_id` its socket.
 
@@ -44,6 +50,7 @@ def register_runner(
     Raises:
         NamespaceNotFound: there is no such namespace.
     """
+    now = now or timezone.now()
     namespace = Namespace.objects.filter(name=namespace_name).first()
     if namespace is None:
         raise NamespaceNotFound
@@ -51,10 +58,10 @@ def register_runner(
         try:
             with transaction.atomic():
                 config = _config(namespace, init.name)
-                runner, reused = _find_or_create(namespace, key, init, protocol_version, socket_id)
+                runner, reused = _find_or_create(namespace, key, init, protocol_version, socket_id, now)
                 _learn_names(namespace, init)
                 arrow = Arrow(Participant.RUNNER, Participant.RUNNER_WS, "connect, init", runner_id=runner.pk)
-                record([arrow], timezone.now())
+                record([arrow], now)
             break
         except IntegrityError:  # another socket of the same key, or a first of the same pool, was quicker
             if attempt == 2:
@@ -81,9 +88,8 @@ def _config(namespace: Namespace, name: str) -> RunnerConfig:
 
 
 def _find_or_create(
-    namespace: Namespace, key: str, init: ToServerInit, protocol_version: int, socket_id: str
+    namespace: Namespace, key: str, init: ToServerInit, protocol_version: int, socket_id: str, now: datetime
 ) -> tuple[Runner, bool]:
-    now = timezone.now()
     lost = timedelta(milliseconds=settings.ENV.runner_lost_ms)
     holder = (
         Runner.objects.select_for_update(no_key=True)
@@ -140,12 +146,14 @@ def _json_object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def heartbeat(*, runner_id: str, socket_id: str, silent_ms: int, rtt_ms: int) -> int | None:
+def heartbeat(
+    *, runner_id: str, socket_id: str, silent_ms: int, rtt_ms: int, now: datetime | None = None
+) -> int | None:
     """Note when the runner was last heard of; return the newest seq of its command log.
 
     None if the socket is not the runner's any more: another one has taken its place, or the runner has ended.
     """
-    seen_at = timezone.now() - timedelta(milliseconds=silent_ms)
+    seen_at = (now or timezone.now()) - timedelta(milliseconds=silent_ms)
     mine = Runner.objects.filter(pk=runner_id, socket_id=socket_id).exclude(state=Runner.State.STOPPED)
     if not mine.update(last_ping_at=seen_at, last_rtt_ms=rtt_ms):
         return None
