@@ -1,8 +1,11 @@
 """Many actors over HTTP: pages, filters, names (API §3.3, §3.8)."""
 
 import random
+from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from actors.models import Actor
 from orchestrator.models import Namespace
@@ -22,6 +25,26 @@ def other():
 
 def _ids(page):
     return [actor["actor_id"] for actor in page["actors"]]
+
+
+def _make_many(namespace, count):
+    """Store so many living actors and as many destroyed ones, each with a moment and a key of its own."""
+    fixed = {"namespace": namespace, "name": "counter", "pool_name": "p", "crash_policy": "sleep"}
+    living = {"status": "asleep", "slept_at": NOON}
+    destroyed = {"status": "destroyed", "destroyed_at": NOON}
+    rows = []
+    for index in range(count):
+        created_at = NOON + timedelta(milliseconds=index)
+        rows += [Actor(key=f"k{index}", created_at=created_at, **fixed, **state) for state in (living, destroyed)]
+    Actor.objects.bulk_create(rows)
+
+
+def _plan(sql):
+    """Return how the database answers a query."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE actors_actor")
+        cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{sql}")
+        return " ".join(str(row[-1]) for row in cursor.fetchall())
 
 
 def _all_pages(api, path, what, **query):
@@ -86,17 +109,11 @@ class TestByName:
             assert page == {"actors": [], "pagination": {"cursor": None}}
 
     def test_a_page_has_a_hundred_actors_and_a_thousand_at_the_most(self, api, namespace):
-        rows = [
-            Actor(namespace=namespace, name="many", pool_name="p", crash_policy="sleep", status="asleep")
-            for _ in range(1_010)
-        ]
-        for row in rows:
-            row.created_at = row.slept_at = NOON
-        Actor.objects.bulk_create(rows)
+        _make_many(namespace, 1_010)
         for limit, length in [("", 100), ("999", 999), ("1001", 1_000), (str(2**64 - 1), 1_000)]:
-            page = api.ok("GET", "/actors", query={"name": "many", "limit": limit})
+            page = api.ok("GET", "/actors", query={"name": "counter", "limit": limit})
             assert len(page["actors"]) == length
-        rest = api.ok("GET", "/actors", query={"name": "many", "cursor": page["pagination"]["cursor"]})
+        rest = api.ok("GET", "/actors", query={"name": "counter", "cursor": page["pagination"]["cursor"]})
         assert len(rest["actors"]) == 10
 
     def test_a_list_costs_the_same_few_queries_however_long_it_is(self, api, namespace, django_assert_num_queries):
@@ -105,6 +122,25 @@ class TestByName:
             make_actor(namespace, pool_name=f"pool-{index}", failure=failure)
         with django_assert_num_queries(3):  # the namespace, the actors, the errors of their pools
             api.ok("GET", "/actors", query={"name": "counter"})
+
+    @pytest.mark.parametrize(
+        ("query", "indexes"),
+        [
+            ({}, ["actor_living"]),
+            ({"cursor": "1"}, ["actor_living"]),
+            ({"include_destroyed": "true"}, ["actor_living", "actor_destroyed"]),
+            ({"key": "k"}, ["actor_one_live_per_key"]),
+            ({"key": "k", "include_destroyed": "true"}, ["actor_one_live_per_key", "actor_destroyed_by_key"]),
+        ],
+    )
+    def test_a_list_is_read_from_an_index(self, api, namespace, query, indexes):
+        _make_many(namespace, 3_000)
+        with CaptureQueriesContext(connection) as captured:
+            api.ok("GET", "/actors", query={"name": "counter"} | query)
+        reads = [one["sql"] for one in captured if 'FROM "actors_actor"' in one["sql"]]
+        assert len(reads) == len(indexes)
+        for sql, index in zip(reads, indexes, strict=True):
+            assert f"{index} " in f"{_plan(sql)} "
 
 
 class TestByKey:

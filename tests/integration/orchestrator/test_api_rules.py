@@ -1,10 +1,12 @@
 """The rules of API §1 that hold for every endpoint."""
 
+import asyncio
 import json
 import re
 
 import pytest
 from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
 
 from orchestrator.api.middleware import RAY_ID
 from orchestrator.models import Namespace
@@ -372,8 +374,6 @@ class TestPath:
 
 @pytest.mark.django_db(transaction=True)
 async def test_the_asgi_application_answers_like_the_test_client(namespace):
-    from django.core.handlers.asgi import ASGIHandler
-
     scope = {
         "type": "http",
         "method": "GET",
@@ -383,19 +383,13 @@ async def test_the_asgi_application_answers_like_the_test_client(namespace):
         "headers": [],
     }
     sent = []
-    received = iter([{"type": "http.request", "body": b"", "more_body": False}])
-
-    async def receive():
-        for message in received:
-            return message
-        import asyncio
-
-        await asyncio.Event().wait()
+    inbox = asyncio.Queue()  # empty after the request: the client stays
+    inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
 
     async def send(message):
         sent.append(message)
 
-    await ASGIHandler()(scope, receive, send)
+    await ASGIHandler()(scope, inbox.get, send)
     assert sent[0]["status"] == 200
     [found] = json.loads(sent[1]["body"])["namespaces"]
     assert found["namespace_id"] == namespace.pk
