@@ -47,10 +47,11 @@ class Draining:
 
 @dataclass(frozen=True, slots=True)
 class Evicting:
-    """Its socket was told to close and not to come back."""
+    """Its socket was told to close and not to come back; its actors are lost when it has (DESIGN §11)."""
 
     since: datetime
     due: datetime
+    reason: StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +162,15 @@ def decide(state: State, signal: Signal, facts: Facts, now: datetime, limits: Li
             return _live(state, signal, facts, now, limits)
         case Draining():
             return _draining(state, signal, facts, now, limits)
-        case Evicting(_, due):
+        case Evicting(_, due, reason):
             match signal:
                 case Disconnected() if not facts.socket_id:
-                    return _stop(StopReason.DRAINED, facts, now, limits)
+                    return _stop(reason, facts, now, limits)
                 case Tick() if now >= due:
-                    return _stop(StopReason.DRAINED, facts, now, limits)
-                case Connected() | Disconnected() | Drain() | SlotFreed() | Evict() | Tick():
+                    return _stop(reason, facts, now, limits)
+                case Connected():
+                    return state, [CloseSocket()]
+                case Disconnected() | Drain() | SlotFreed() | Evict() | Tick():
                     return state, []
         case Stopped(reason, _, due):
             match signal:
@@ -202,8 +205,9 @@ def _live(state: Live, signal: Signal, facts: Facts, now: datetime, limits: Limi
             gone_at = facts.seen_at + limits.lost
             if now < gone_at:
                 return Live(gone_at), []
-            stopped, effects = _stop(StopReason.LOST, facts, now, limits)
-            return stopped, [CloseSocket(), *effects]
+            if facts.socket_id:
+                return _evict(now, limits, reason=StopReason.LOST)
+            return _stop(StopReason.LOST, facts, now, limits)
 
 
 def _draining(state: Draining, signal: Signal, facts: Facts, now: datetime, limits: Limits) -> Step:
@@ -219,12 +223,16 @@ def _draining(state: Draining, signal: Signal, facts: Facts, now: datetime, limi
         case Drain(grace):
             until = min(state.until, now + grace)
             return replace(state, until=until), [] if until == state.until else [TellDraining(until)]
+        case Connected(socket_id) if socket_id == facts.socket_id:
+            return state, [CloseSocket(keep_socket_id=socket_id)]
         case Connected() | Disconnected():
             return state, []
 
 
-def _evict(now: datetime, limits: Limits, since: datetime | None = None) -> Step:
-    return Evicting(since or now, now + limits.handshake), [CloseSocket()]
+def _evict(
+    now: datetime, limits: Limits, since: datetime | None = None, reason: StopReason = StopReason.DRAINED
+) -> Step:
+    return Evicting(since or now, now + limits.handshake, reason), [CloseSocket()]
 
 
 def _stop(reason: StopReason, facts: Facts, now: datetime, limits: Limits) -> Step:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
@@ -24,6 +25,7 @@ RUNNERS = "runners"
 HOSTING = "hosting"
 """The workflow of a higher house that passes on to a runner's actors what happens to it."""
 
+_POISONED = timedelta(minutes=1)
 _COLUMNS = ["state", "holds_key", "drain_at", "evict_at", "stop_at", "stop_reason", "due_at"]
 
 
@@ -86,7 +88,8 @@ def _state(row: Runner) -> lifecycle.State:
         case Runner.State.DRAINING:
             return lifecycle.Draining(_set(row.drain_at), _set(row.evict_at))
         case Runner.State.EVICTING:
-            return lifecycle.Evicting(_set(row.drain_at), _set(row.due_at))
+            reason = lifecycle.StopReason(row.stop_reason)
+            return lifecycle.Evicting(_set(row.drain_at), _set(row.due_at), reason)
         case _:
             return lifecycle.Stopped(lifecycle.StopReason(row.stop_reason), _set(row.stop_at), row.due_at)
 
@@ -98,8 +101,8 @@ def _store(row: Runner, state: lifecycle.State) -> None:
     match state:
         case lifecycle.Draining(since, until):
             row.drain_at, row.evict_at = since, until
-        case lifecycle.Evicting(since):
-            row.drain_at = since
+        case lifecycle.Evicting(since, _, reason):
+            row.drain_at, row.stop_reason = since, reason.value
         case lifecycle.Stopped(reason, at):
             row.stop_reason, row.stop_at = reason.value, at
         case lifecycle.Live():
@@ -144,7 +147,7 @@ def _tell(
             arrows.append(Arrow(socket, workflow, "registered"))
         case "drain" | "evict" if after != before:
             arrows.append(_stop_arrow(encoded.get("by")))
-        case "tick" if isinstance(before, lifecycle.Live) and isinstance(after, lifecycle.Stopped):
+        case "tick" if isinstance(before, lifecycle.Live) and not isinstance(after, lifecycle.Live):
             arrows.append(Arrow(workflow, workflow, "silent for too long: lost"))
     if isinstance(after, lifecycle.Evicting) and not isinstance(before, lifecycle.Evicting):
         arrows.append(Arrow(workflow, socket, "evict"))
@@ -165,7 +168,11 @@ def _stop_arrow(asked_by: str | None) -> Arrow:
 
 
 def _mark_poisoned(runner_id: str, error: str) -> None:
-    Runner.objects.filter(pk=runner_id).update(stop_reason=f"internal_error: {error}"[:40])
+    """Show on the runner that the engine failed on it, and look at it again only after a while."""
+    now = timezone.now()
+    Runner.objects.filter(pk=runner_id, due_at__lte=now).update(due_at=now + _POISONED)
+    workflow = Participant.RUNNER_WORKFLOW
+    record([Arrow(workflow, workflow, f"failed: {error}", runner_id=runner_id)], now)
 
 
 def _set(moment: datetime | None) -> datetime:
