@@ -7,8 +7,7 @@ import pytest
 from django.db import connections
 
 from orchestrator.models import Namespace
-from runners.models import ActorName, RunnerConfig
-from tests.support.http_server import Reply, http_server
+from runners.models import RunnerConfig
 from tests.support.management import Management, make_pool, signals
 from tests.support.processes import free_port
 
@@ -16,10 +15,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 NORMAL = {"normal": {}}
 BAD_REQUEST = (400, "api.bad_request")
-    "runtime": "rivetkit",
-    "version": " 2.1 ",
-    "actorNames": {"chat": {"metadata": {"icon": "x"}}, "no": {}},
-}
 
 
 @pytest.fixture
