@@ -1,0 +1,32 @@
+"""`manage.py serve`: one web process."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from orchestrator.server import SERVERS, serve
+from orchestrator.server.listening import PortInUse
+
+
+class Command(BaseCommand):
+    """Serve HTTP and WebSockets until SIGTERM or SIGINT."""
+
+    help = "Serve HTTP and WebSockets until SIGTERM or SIGINT."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Where to listen, and by what."""
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=6420)
+        parser.add_argument("--server", choices=sorted(SERVERS), default="daphne")
+
+    def handle(self, *_: Any, host: str, port: int, server: str, **__: Any) -> None:
+        """Serve; a port in use is an error with status 1."""
+        try:
+            serve(host, port, server, body_bytes=settings.ENV.gateway_body_bytes)
+        except PortInUse as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error

@@ -1,0 +1,41 @@
+"""What both servers allow, and how they close a WebSocket."""
+
+WEBSOCKET_BYTES = 40 * 1024 * 1024
+"""The longest WebSocket message or frame, either way: a client may send 32 MiB (PROTOCOL §5.5)."""
+BODY_MARGIN_BYTES = 64 * 1024
+"""How much more of a request body is read than the gateway takes, so that the gateway itself gives the answer."""
+HEADER_LINE_BYTES = 128 * 1024
+HEADERS_BYTES = 2 * 1024 * 1024
+HEADERS = 500
+"""The gateway refuses sooner, with a reason (DESIGN §11)."""
+WRITE_BUFFER_BYTES = 64 * 1024
+"""With more than this unsent, an application's `send` waits until the client has taken it."""
+READ_BUFFER_BYTES = 256 * 1024
+"""With more than this not yet received by the application, the client is not read from."""
+ACCEPT_SECONDS = 120
+"""How long an application may take to accept a WebSocket: it waits for its actor to wake (DESIGN §11)."""
+KEEP_ALIVE_SECONDS = 75
+CLOSE_SECONDS = 10
+"""How long the client may take to answer a WebSocket's close."""
+STOP_SECONDS = 5
+"""How long requests and sockets may take to end at SIGTERM, after the callbacks of `orchestrator.lifespan`."""
+
+GOING_AWAY = (1012, "ws.going_away")
+CRASHED = (1011, "core.internal_error")
+
+_REASON_BYTES = 123  # a control frame carries 125 bytes (RFC 6455 §5.5), two of them the code
+
+
+def closing(code: int | None, reason: str | None) -> tuple[int | None, str]:
+    """Return the code and reason to write into a close frame.
+
+    Codes that must not be written (RFC 6455 §7.4) become 1011, but 1005 becomes a close without a code. The reason
+    is cut to what a frame can carry, between two characters.
+    """
+    if code == 1005:
+        return None, ""
+    if code is None:
+        code = 1000
+    elif not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        code = 1011
+    return code, (reason or "").encode()[:_REASON_BYTES].decode(errors="ignore")

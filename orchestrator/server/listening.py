@@ -1,0 +1,37 @@
+"""The socket a server listens on, made before the server so that both fail and behave the same."""
+
+import errno
+import socket
+
+BACKLOG = 2048
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+class PortInUse(Exception):
+    """Somebody else listens there already."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    TCP keepalive is on, and accepted sockets inherit it: it ends connections whose peer has vanished, which
+    is why neither server sends WebSocket pings.
+
+    Raises:
+        PortInUse: the message names the port.
+        OSError: there is no such address here.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"port {port} is in use") from error
+        raise
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    listener.setblocking(False)
+    return listener

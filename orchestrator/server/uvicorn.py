@@ -1,0 +1,143 @@
+"""Uvicorn as we run it: uvloop and httptools if installed, lengths, closes and the end mended.
+
+Mended in its WebSockets: `websocket.disconnect` comes when the closing handshake is done and not at the attempt;
+a connection that breaks off is 1006; a message over the limit is answered 1009 and the client can read it; any
+close code or reason is written as far as allowed; what is sent after the end is dropped without an error.
+"""
+
+import asyncio
+import contextlib
+import socket
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets import http11
+from websockets.frames import Frame
+
+from orchestrator import lifespan
+from orchestrator.server.guard import Application
+from orchestrator.server.limits import (
+    GOING_AWAY,
+    HEADER_LINE_BYTES,
+    HEADERS,
+    KEEP_ALIVE_SECONDS,
+    STOP_SECONDS,
+    WEBSOCKET_BYTES,
+    closing,
+)
+
+
+class WebSocket(WebSocketsSansIOProtocol):
+    """One WebSocket, from its handshake on."""
+
+    _told = False  # whether the application knows of the end
+    _own_close: tuple[int | None, str] | None = None
+    _failed = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the client sent, unless the connection has failed already."""
+        if not self._failed:
+            super().data_received(data)
+
+    def handle_close(self, event: Frame) -> None:
+        """The client's close, or its answer to ours."""
+        if self.close_sent and self._own_close:
+            self._tell(*self._own_close)
+        self._told = True
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        """Say why the connection fails, and read on for a while: a client still sending must get to read it."""
+        assert self.conn.close_sent is not None
+        self._tell(self.conn.close_sent.code, self.conn.close_sent.reason)
+        self._failed = self.close_sent = True
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write_eof()
+        self._resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the application, unless it knows."""
+        self._tell(*(self._own_close or (1006, "")))
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close because the process ends."""
+        if self.handshake_complete and not self.close_sent:
+            self._close(*GOING_AWAY)
+        elif not self.close_sent:
+            super().shutdown()
+
+    async def send(self, message: Any) -> None:
+        """Write a message of the application; over a closing WebSocket it goes nowhere."""
+        await self.writable.wait()
+        if self.disconnected or (self.close_sent and self.handshake_complete):
+            await asyncio.sleep(0)  # an application that sends without end must not keep the loop to itself
+        elif message["type"] == "websocket.close" and self.handshake_complete:
+            self._close(*closing(message.get("code"), message.get("reason")))
+        else:
+            with contextlib.suppress(ClientDisconnected):
+                await super().send(message)
+
+    def _close(self, code: int | None, reason: str) -> None:
+        if self.transport.is_closing():
+            return
+        self._own_close = (code or 1005, reason)
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self._resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+
+    def _resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def _tell(self, code: int | None, reason: str) -> None:
+        if not self._told:
+            self._told = True
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code or 1005, "reason": reason})
+
+
+class Server(uvicorn.Server):
+    """Serves until SIGTERM or SIGINT and then ends with status 0."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End gracefully; told twice, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, let the process's consumers say goodbye, then close what is open."""
+        for server in self.servers:
+            server.close()
+        await lifespan.run_shutdown()
+        await super().shutdown(sockets)
+
+
+def run(application: Application, listener: socket.socket) -> None:
+    """Serve on a listening socket until the process is told to end, then end gracefully and return."""
+    # The gateway refuses long heads itself, with a reason; websockets has no other way to be told.
+    http11.MAX_LINE_LENGTH, http11.MAX_NUM_HEADERS = HEADER_LINE_BYTES, HEADERS
+    config = uvicorn.Config(
+        application,
+        interface="asgi3",
+        lifespan="off",
+        ws=WebSocket,
+        ws_max_size=WEBSOCKET_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        h11_max_incomplete_event_size=HEADER_LINE_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="critical",  # the guard has logged what the application did wrong
+    )
+    Server(config).run([listener])
