@@ -78,13 +78,16 @@ def decode(payload: bytes) -> ToSocket:
     kind = payload[:1]
     if kind == b"T":
         return TunnelFrame(payload[1:])
-    if kind == b"C":
-        return LogEntry(_SEQ.unpack_from(payload)[1], payload[_SEQ.size :])
-    if kind == b"A":
-        events: list[Any] = json.loads(payload[1:])
-        return Processed(tuple((a, g, i, ended) for a, g, i, ended in events))
-    if kind == b"E":
-        return Evict(payload[1:].decode())
+    try:
+        if kind == b"C":
+            return LogEntry(_SEQ.unpack_from(payload)[1], payload[_SEQ.size :])
+        if kind == b"A":
+            events: list[Any] = json.loads(payload[1:])
+            return Processed(tuple((a, g, i, ended) for a, g, i, ended in events))
+        if kind == b"E":
+            return Evict(payload[1:].decode())
+    except (struct.error, TypeError) as error:
+        raise ValueError(str(error)) from error
     raise ValueError(f"unknown kind of message {kind!r}")
 
 

@@ -3,7 +3,7 @@
 `hear` takes what happened to a request; `plan` compares what there is with what is wanted and says what to do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,10 @@ BACKOFF_EXPONENT = 8
 BACKOFF_RESET = timedelta(minutes=10)
 SUCCESSES_TO_CLEAR = 3
 """Good inits in a row that clear the pool's error (PROTOCOL §7.3)."""
+AUDIT = timedelta(seconds=30)
+"""A pool that has or wants runners is planned this often, should a hint have been lost."""
+CLOSE_AGAIN = timedelta(seconds=2)
+"""A connector is reminded this often of a request it should have ended."""
 
 
 class RequestState(StrEnum):
@@ -203,21 +207,22 @@ def _ended(
     effects: list[Effect] = [DrainRunner(request.runner_id, config.grace)] if request.runner_id else []
     if request.ready_at is not None or request.state in (RequestState.DRAINING, RequestState.CLOSING):
         return _with(state, over), effects
+    error = error if error is not None else "serverless_stream_ended_early"
+    failed = replace(_back_off(state, request, now), error=error, error_at=now, successes=0)
+    return _with(failed, over), effects
+
+
+def _back_off(state: State, request: Request, now: datetime) -> State:
+    """Wait before the next start. Requests that failed together are one failure, however many they were."""
+    sent_at = request.started_at or request.created_at
+    if state.failed_at is not None and sent_at <= state.failed_at and state.retry_at is not None:
+        return state
     fresh = state.failed_at is None or now - state.failed_at >= BACKOFF_RESET
     failures = 1 if fresh else state.failures + 1
     # The first two failures wait the same (PROTOCOL §7.3); the clock's microseconds are the jitter.
     delay = BACKOFF * 2 ** min(max(failures - 2, 0), BACKOFF_EXPONENT)
     jitter = timedelta(milliseconds=now.microsecond % 500)
-    failed = replace(
-        state,
-        error=error if error is not None else "serverless_stream_ended_early",
-        error_at=now,
-        successes=0,
-        failures=failures,
-        failed_at=now,
-        retry_at=now + delay + jitter,
-    )
-    return _with(failed, over), effects
+    return replace(state, failures=failures, failed_at=now, retry_at=now + delay + jitter)
 
 
 def plan(state: State, config: Config, demand: int, used: Mapping[str, int], now: datetime) -> Plan:
@@ -227,33 +232,35 @@ def plan(state: State, config: Config, demand: int, used: Mapping[str, int], now
     """
     desired = wanted_runners(config, demand)
     requests = {id_: _overdue(request, config, now) for id_, request in state.requests.items()}
-    effects: list[Effect] = []
-    for id_, request in requests.items():
-        before = state.requests[id_]
-        if not request.runner_id or request.state is before.state:
-            continue
-        if request.state is RequestState.DRAINING:
-            effects.append(DrainRunner(request.runner_id, config.grace))
-        elif request.state is RequestState.CLOSING:
-            effects.append(EvictRunner(request.runner_id))
     counted = [request for request in requests.values() if request.state in _COUNTED]
     surplus = sorted(counted, key=lambda request: _usefulness(request, used))[: max(len(counted) - desired, 0)]
-    for request in surplus:
-        requests[request.id] = _let_go(request, config, now)
-        if request.runner_id:
-            effects.append(DrainRunner(request.runner_id, config.grace))
+    requests |= {request.id: _let_go(request, now, now + config.grace) for request in surplus}
     missing = max(desired - len(counted), 0)
     waits = state.retry_at is not None and now < state.retry_at
-    deadlines = [deadline for request in requests.values() if (deadline := _deadline(request, config))]
+    deadlines = [deadline for request in requests.values() if (deadline := _deadline(request, config, now))]
     if missing and waits and state.retry_at is not None:
         deadlines.append(state.retry_at)
+    if desired or deadlines:
+        deadlines.append(now + AUDIT)
     return Plan(
         state=replace(state, requests=requests),
-        effects=tuple(effects),
+        effects=tuple(_farewells(state.requests, requests, now)),
         start=0 if waits else missing,
         desired=desired,
         due=min(deadlines, default=None),
     )
+
+
+def _farewells(before: Mapping[str, Request], after: Mapping[str, Request], now: datetime) -> Iterator[Effect]:
+    """Give what runners are to be told, as their requests are let go or closed."""
+    for id_, request in after.items():
+        earlier = before[id_].state
+        if not request.runner_id or request.state is earlier:
+            continue
+        if request.state is RequestState.CLOSING:
+            yield EvictRunner(request.runner_id)
+        elif earlier is RequestState.READY and request.close_at is not None:
+            yield DrainRunner(request.runner_id, request.close_at - now)
 
 
 def wanted_runners(config: Config, demand: int) -> int:
@@ -278,35 +285,50 @@ def _overdue(request: Request, config: Config, now: datetime) -> Request:
         return request
     if request.state is RequestState.ENDED:
         return request
-    expired = request.started_at is not None and now >= request.started_at + config.lifespan - config.grace
-    if expired or request.epoch != config.epoch:
-        return _let_go(request, config, now)
+    end = _end_of_lifespan(request, config)
+    if end is not None and now >= end - config.grace:
+        return _let_go(request, now, max(end, now))
+    if request.epoch != config.epoch:
+        return _let_go(request, now, now + config.grace)
     return request
 
 
-def _let_go(request: Request, config: Config, now: datetime) -> Request:
+def _end_of_lifespan(request: Request, config: Config) -> datetime | None:
+    return None if request.started_at is None else request.started_at + config.lifespan
+
+
+def _let_go(request: Request, now: datetime, close_at: datetime) -> Request:
+    """Drain a request's runner, or that which is still to come of it (PROTOCOL §7.5)."""
+    if request.state is RequestState.WANTED:
+        return replace(request, state=RequestState.ENDED, ended_at=now)
+    let_go = replace(request, state=RequestState.DRAINING, drain_at=now, close_at=close_at)
+    return replace(let_go, state=RequestState.ENDED, ended_at=now) if request.orphaned else let_go
+
+
+def _usefulness(request: Request, used: Mapping[str, int]) -> tuple[int, float]:
+    """Order requests by what is lost with them: not sent, not ready, idle, busy; the oldest runners first.
+
+    Of those without a runner the newest come first, as the others are nearer to having one.
+    """
     match request.state:
         case RequestState.WANTED:
-            return replace(request, state=RequestState.ENDED, ended_at=now)
+            rank = 0
         case RequestState.READY:
-            return replace(request, state=RequestState.DRAINING, drain_at=now, close_at=now + config.grace)
+            rank = 3 if used.get(request.runner_id, 0) else 2
         case _:
-            return replace(request, state=RequestState.CLOSING, drain_at=now)
+            rank = 1
+    age = request.created_at.timestamp()
+    return rank, age if rank >= 2 else -age
 
 
-def _usefulness(request: Request, used: Mapping[str, int]) -> tuple[int, datetime]:
-    """Order requests by what is lost with them: not even sent, idle, then the oldest."""
-    if request.state is RequestState.WANTED:
-        return 0, request.created_at
-    idle = request.state is not RequestState.READY or used.get(request.runner_id, 0) == 0
-    return 1 if idle else 2, request.created_at
-
-
-def _deadline(request: Request, config: Config) -> datetime | None:
+def _deadline(request: Request, config: Config, now: datetime) -> datetime | None:
     match request.state:
-        case RequestState.STARTING | RequestState.OPEN | RequestState.READY if request.started_at is not None:
-            return request.started_at + config.lifespan - config.grace
+        case RequestState.STARTING | RequestState.OPEN | RequestState.READY:
+            end = _end_of_lifespan(request, config)
+            return None if end is None else end - config.grace
         case RequestState.DRAINING:
             return request.close_at
+        case RequestState.CLOSING:
+            return now + CLOSE_AGAIN
         case _:
             return None
