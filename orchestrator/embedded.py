@@ -89,6 +89,7 @@ def prepare_valkey(state: Path) -> tuple[str, ...]:
         "appendfsync": "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
+        "client-output-buffer-limit": "pubsub 256mb 0 0",  # a burst of tunnel frames is no reason to hang up
         "loglevel": "warning",
     }
     flags = (part for name, value in options.items() for part in (f"--{name}", value))

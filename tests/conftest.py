@@ -61,6 +61,19 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(POSTGRES_DIRECTORY)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL run what touches the database alone: the rest would do the same as on SQLite."""
+    if NEEDS_POSTGRES:
+        left_out = [item for item in items if not _uses_database(item)]
+        items[:] = [item for item in items if _uses_database(item)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db", "django_db_setup", "live_server"}
+    return item.get_closest_marker("django_db") is not None or bool(fixtures.intersection(item.fixturenames))
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """The URL of this test process's Valkey, which the settings name; running."""

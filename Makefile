@@ -1,0 +1,69 @@
+# Everything a developer or CI runs. Needs Python 3.11 or newer, and no root; `make` alone explains itself.
+# ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo dev check fix test e2e bench requirements
+
+VENV := .venv
+BIN := $(VENV)/bin
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$python -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$python; break; fi; done)
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+COMPILE := pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--python-version 3.11 --no-header --quiet
+
+help: ## Show this list
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name what; do \
+		printf '  make %-14s %s\n' "$$name" "$$what"; done
+
+up: $(VENV)/installed ## Run the whole engine here: stores, web, worker, connector, sweeper (ARGS="--help" for options)
+	@exec $(BIN)/python manage.py up $(ARGS)
+
+demo: $(VENV)/installed ## Put an actor to sleep and wake it, on the engine that `make up` runs
+	@exec $(BIN)/python examples/demo.py $(ARGS)
+
+dev: $(VENV)/installed-dev ## Install what development needs, and the git hook that checks each commit
+	$(BIN)/pre-commit install
+
+check: $(VENV)/installed-dev ## Lint, check formatting, types and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fix: $(VENV)/installed-dev ## Mend what ruff can mend, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(VENV)/installed-dev ## Run all tests: integration tests on PostgreSQL, then everything on SQLite
+	TORPOR_TEST_STORE=postgresql $(PYTEST) tests/integration $(ARGS) || [ $$? = 5 ]  # 5: ARGS left none
+	$(PYTEST) $(ARGS)
+
+e2e: $(VENV)/installed-dev ## Run the end-to-end stories alone
+	$(PYTEST) tests/e2e $(ARGS)
+
+bench: $(VENV)/installed-dev ## Measure requests, wakes, storms and cold starts
+	$(BIN)/python -m benchmarks $(ARGS)
+
+requirements: ## Pin the newest versions that pyproject.toml allows, with their hashes
+	tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install --quiet uv && \
+	"$$tools/bin/uv" $(COMPILE) --upgrade --extra uvicorn --output-file requirements.txt && \
+	"$$tools/bin/uv" $(COMPILE) --upgrade --group dev --constraint requirements.txt --output-file requirements-dev.txt
+
+# The stamps are newer than the files whose packages are installed.
+$(VENV)/installed: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.txt -r requirements-dev.txt
+	@touch $(VENV)/installed $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Torpor needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "cannot create a virtual environment (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
