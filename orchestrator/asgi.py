@@ -2,10 +2,11 @@
 
 import os
 
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
-django_application = get_asgi_application()
+django_application = ASGIStaticFilesHandler(get_asgi_application())  # the admin's and /docs' own files too
 
 from gateway.asgi import GatewayRouter  # noqa: E402  # needs Django's apps
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 from django.conf import settings
-from django.core.handlers.asgi import ASGIHandler
 
 from orchestrator.api.middleware import RAY_ID
+from orchestrator.asgi import django_application
 from orchestrator.models import Namespace
 from tests.support.management import JSON, Management, make_actor
 
@@ -372,16 +372,9 @@ class TestPath:
         assert api.send_encoded("GET", "/%61ctors").refused == (404, "api.not_found")
 
 
-@pytest.mark.django_db(transaction=True)
-async def test_the_asgi_application_answers_like_the_test_client(namespace):
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/namespaces",
-        "raw_path": b"/namespaces",
-        "query_string": b"name=default",
-        "headers": [],
-    }
+async def _get(path, query=b""):
+    """Return the status and the body with which the ASGI application answers."""
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": query, "headers": []}
     sent = []
     inbox = asyncio.Queue()  # empty after the request: the client stays
     inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
@@ -389,10 +382,26 @@ async def test_the_asgi_application_answers_like_the_test_client(namespace):
     async def send(message):
         sent.append(message)
 
-    await ASGIHandler()(scope, inbox.get, send)
-    assert sent[0]["status"] == 200
-    [found] = json.loads(sent[1]["body"])["namespaces"]
+    await django_application(scope | {"raw_path": path.encode()}, inbox.get, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_asgi_application_answers_like_the_test_client(namespace):
+    status, body = await _get("/namespaces", b"name=default")
+    assert status == 200
+    [found] = json.loads(body)["namespaces"]
     assert found["namespace_id"] == namespace.pk
+
+
+async def test_the_page_to_try_the_api_has_its_own_files(api):
+    page = api.send("GET", "/docs").body.decode()
+    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
+    assert files
+    for path in files:
+        status, _ = await _get(path)
+        assert status == 200, path
+    assert (await _get("/static/none.css"))[0] == 404
 
 
 def test_the_default_namespace_is_there_from_the_beginning(db):
