@@ -9,11 +9,18 @@ from runners.pools import Pool
 _DEMANDING = [Actor.Status.PENDING, Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
 
 
-def oldest_pending(pool: Pool, limit: int, leave_out: Iterable[str] = ()) -> list[tuple[datetime, str]]:
-    """Return (since, actor id) of those that have waited longest, oldest first."""
+def oldest_pending(
+    pool: Pool, limit: int, leave_out: Iterable[str] = (), due_after: datetime | None = None
+) -> list[tuple[datetime, str]]:
+    """Return (since, actor id) of those that have waited longest, oldest first.
+
+    Those that should have looked for a slot before `due_after` are left out.
+    """
     if limit <= 0:
         return []
     waiting = Actor.objects.filter(status=Actor.Status.PENDING, namespace_id=pool[0], pool_name=pool[1])
+    if due_after is not None:
+        waiting = waiting.filter(state_due_at__gt=due_after)
     found = waiting.exclude(pk__in=list(leave_out)).order_by("pending_at", "pk").values_list("pending_at", "pk")
     return [(since, pk) for since, pk in found[:limit] if since is not None]
 

@@ -8,19 +8,27 @@ advance_shard → apply → hear, then  deallocate  the slot back to its runner
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.utils import timezone
 
 from actors import lifecycle
 from actors.codec import decode_signal
 from actors.lifecycle import Failure, FailureKind
 from actors.models import Actor, failure_json
 from actors.queue import oldest_pending
-from actors.turn import ACTORS, Seat, Turn
+from actors.turn import ACTORS, Turn
+from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
+from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
 from orchestrator.workflow.pump import Batch, Workflow, advance
 from runners.models import Runner
 from runners.pools import Pool, serverless_pools
 from runners.protocol.messages import ActorConfig
+
+PATIENCE = timedelta(seconds=10)
+"""No slot is left to a waiting actor this long overdue: its workflow is stuck, and others wait behind it."""
+POISONED = timedelta(minutes=1)
+"""An actor the engine failed on is looked at again after this long."""
 
 
 @app.task(name=f"{ACTORS}.advance_shard")
@@ -60,29 +68,30 @@ def deallocate(turn: Turn) -> None:
 def allocate(turn: Turn) -> None:
     """Give each pool's free slots to the actors that have waited longest, in this turn or not.
 
-    One that is not in this turn is told that a slot is free, and that slot is left to it.
+    One that is not asking now is told that a slot is free, and that slot is left to it.
     """
-    waiting: dict[Pool, list[Seat]] = {pool: [] for pool in turn.freed}
-    for seat in turn.seats:
-        if seat.waits:
-            waiting.setdefault(seat.pool, []).append(seat)
-    for pool, seats in waiting.items():
-        free = turn.runners.free_slots(pool) if seats else turn.freed[pool]
-        _share_out(turn, pool, seats, free)
+    for pool in {*turn.freed, *(seat.pool for seat in turn.seats if seat.waits)}:
+        _share_out(turn, pool)
     turn.freed.clear()
 
 
-def _share_out(turn: Turn, pool: Pool, seats: list[Seat], free: int) -> None:
-    others = oldest_pending(pool, free, leave_out=[seat.row.pk for seat in seats])
-    here = {seat.row.pk: seat for seat in seats}
-    queue = sorted([*others, *(seat.place for seat in seats)])
-    for _, actor_id in queue[:free]:
+def _share_out(turn: Turn, pool: Pool) -> None:
+    queued = [seat for seat in turn.seats if isinstance(seat.state, lifecycle.Pending) and seat.pool == pool]
+    asking = [seat for seat in queued if seat.waits]
+    free = turn.runners.free_slots(pool) if asking else turn.freed[pool]
+    # What the database says of this turn's own actors is out of date.
+    out_of_date = [seat.row.pk for seat in turn.seats]
+    others = oldest_pending(pool, free, leave_out=out_of_date, due_after=turn.now - PATIENCE)
+    here = {seat.row.pk: seat for seat in queued}
+    for _, actor_id in sorted([*others, *(seat.place for seat in queued)])[:free]:
         seat = here.get(actor_id)
         if seat is None:
             turn.outbox.post(ACTORS, actor_id, {"t": "slot_free"})
+        elif not seat.waits:
+            seat.unheard.appendleft(lifecycle.SlotFree())
         elif runner_id := turn.runners.take_slot(pool):
             seat.answer(lifecycle.Allocated(runner_id, called=seat.called))
-    unserved = [seat for seat in seats if seat.waits]
+    unserved = [seat for seat in asking if seat.waits]
     if unserved:
         on_demand = pool in serverless_pools([pool])
         for seat in unserved:
@@ -116,9 +125,13 @@ def limits() -> lifecycle.Limits:
 
 
 def mark_poisoned(actor_id: str, error: str) -> None:
-    """Show on the actor that the engine failed on it."""
+    """Show on the actor, and in its timeline, that the engine failed on it; look at it again after a while."""
+    now = timezone.now()
     failure = failure_json(Failure(FailureKind.INTERNAL_ERROR, message=error[:500]))
     Actor.objects.filter(pk=actor_id).update(failure=failure)
+    Actor.objects.filter(pk=actor_id, due_at__lte=now).update(due_at=now + POISONED)
+    workflow = Participant.ACTOR
+    record([Arrow(workflow, workflow, f"failed: {error}", actor_id=actor_id)], now)
 
 
 WORKFLOW = Workflow(ACTORS, apply, mark_poisoned)

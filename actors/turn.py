@@ -106,6 +106,8 @@ class Turn:
 
     def _hear(self, seat: Seat, signal: Signal) -> None:
         before = seat.state
+        if isinstance(signal, lifecycle.SlotFree) and not isinstance(before, _TAKES_A_SLOT):
+            self.freed[seat.pool] = self.freed.get(seat.pool, 0) + 1  # the next in the queue may have it
         after, effects = lifecycle.decide(before, signal, self.now, self.limits)
         seat.state = after
         seat.changed = seat.changed or after != before
@@ -149,7 +151,8 @@ class Turn:
         for seat, audit in self.take_orders(lifecycle.Audit):
             runner = self.runners.rows.get(audit.runner_id)
             if runner is None or runner.state == Runner.State.STOPPED:
-                seat.unheard.append(lifecycle.RunnerLost(audit.runner_id, self.now))
+                seen_at = self.now if runner is None else runner.last_ping_at
+                seat.unheard.append(lifecycle.RunnerLost(audit.runner_id, seen_at))
 
     def save(self) -> None:
         """Write every changed row, slot, command and arrow, and put what follows into the outbox."""
@@ -180,5 +183,6 @@ _WITHOUT_RUNNER = (
     lifecycle.PublishStopped,
     lifecycle.PublishDestroyed,
 )
+_TAKES_A_SLOT = lifecycle.Created | lifecycle.Pending
 _PROMPT = lifecycle.Backoff | lifecycle.Asleep
 """States whose deadline is somebody's wish, to be met at once; the others' are met by the sweep."""

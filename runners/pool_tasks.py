@@ -25,6 +25,7 @@ POOLS = "pools"
 CONNECTORS = "serverless"
 """The channel of the background consumers that hold `/start` requests (`runworker serverless`)."""
 
+_POISONED = timedelta(minutes=1)
 _COLUMNS = ["error", "error_at", "successes", "failures", "failed_at", "retry_at", "desired", "due_at"]
 
 
@@ -163,7 +164,10 @@ def _used(state: pool.State) -> dict[str, int]:
 
 
 def _mark_poisoned(pool_id: str, error: str) -> None:
-    RunnerConfig.objects.filter(pk=pool_id).update(error="internal_error", error_at=timezone.now())
+    """Show on the pool that the engine failed on it; look at it again after a while."""
+    now = timezone.now()
+    RunnerConfig.objects.filter(pk=pool_id).update(error="internal_error", error_at=now)
+    RunnerConfig.objects.filter(pk=pool_id, due_at__lte=now).update(due_at=now + _POISONED)
 
 
 WORKFLOW = Workflow(POOLS, apply, _mark_poisoned)

@@ -31,6 +31,8 @@ CANDIDATES = 100
 START_INDEX, STOP_INDEX = 0, 1
 """Command indexes within a generation (PROTOCOL §4.3)."""
 
+_TOGETHER = 100  # SQLite takes no more than a thousand alternatives in one statement
+
 Pool = tuple[str, str]
 """Namespace id and name of a pool."""
 
@@ -150,11 +152,12 @@ def forget_commands(spent: Iterable[tuple[str, str, int, bool]]) -> None:
 
     Any event of a generation proves that its start arrived; its end proves everything (PROTOCOL §4.4).
     """
-    ended = Q()
-    for runner_id, actor_id, generation, over in spent:
-        one = Q(runner_id=runner_id, actor_id=actor_id, generation=generation)
-        ended |= one if over else one & Q(kind=Command.Kind.START)
-    if ended:
+    everything = list(spent)
+    for start in range(0, len(everything), _TOGETHER):
+        ended = Q()
+        for runner_id, actor_id, generation, over in everything[start : start + _TOGETHER]:
+            one = Q(runner_id=runner_id, actor_id=actor_id, generation=generation)
+            ended |= one if over else one & Q(kind=Command.Kind.START)
         Command.objects.filter(ended).delete()
 
 

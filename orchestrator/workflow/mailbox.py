@@ -141,13 +141,15 @@ class Postman:
             self._deliver(batch)
 
     def _deliver(self, batch: Sequence[tuple[Letter, Future[None]]]) -> None:
+        # A sender that has stopped waiting has sent all the same; from here on it can no longer do so.
+        listening = [future for _, future in batch if future.set_running_or_notify_cancel()]
         try:
             post_all(letter for letter, _ in batch)
         except Exception as error:  # every sender learns of it; the thread lives on
-            for _, future in batch:
+            for future in listening:
                 future.set_exception(error)
         else:
-            for _, future in batch:
+            for future in listening:
                 future.set_result(None)
 
 
