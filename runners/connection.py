@@ -3,14 +3,18 @@
 Does no I/O and has no clock. `consumers.py` is the shell around it.
 """
 
+import hmac
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import Forbidden, OrchestratorError
 from orchestrator.ids import is_id
+from runners.errors import RunnerProtocolError
+from runners.protocol import codec
 from runners.protocol.messages import (
     ActorCheckpoint,
     ActorIntentSleep,
@@ -23,6 +27,7 @@ from runners.protocol.messages import (
     EventActorStateUpdate,
     EventWrapper,
     StopCode,
+    ToServerInit,
 )
 
 
@@ -50,6 +55,12 @@ class InitTimeout(SocketError):
     code = "timed_out_waiting_for_init"
 
 
+class TokenMissing(OrchestratorError):
+    """The engine has a token and the runner offers none."""
+
+    group, code, status = "guard", "missing_header", 400
+
+
 class PingTimeout(OrchestratorError):
     """The runner does not answer pings."""
 
@@ -75,20 +86,55 @@ class Address:
     runner_key: str
 
 
+_DECIMAL = re.compile(r"0*([0-9]{1,5})")
+_TOKEN = "rivet_token."
+
+
 def parse_query(query: bytes) -> Address:
     """Return what the query string of `/runners/connect` says (PROTOCOL §2.1).
 
     Raises:
-        InvalidUrl: a parameter is missing, or the version is no decimal number of 16 bits.
+        InvalidUrl: a parameter is missing, the version is no decimal number of 16 bits, or a text has a NUL,
+            which no database keeps.
     """
     values = dict(parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True))
-    version = values.get("protocol_version", "")
-    if not (version.isascii() and version.isdigit() and int(version) < 2**16):
+    version = _DECIMAL.fullmatch(values.get("protocol_version", ""))
+    if version is None or int(version[1]) >= 2**16:
         raise InvalidUrl(parameter="protocol_version")
     for name in ("namespace", "runner_key"):
-        if not values.get(name):
+        if not values.get(name) or "\0" in values[name]:
             raise InvalidUrl(parameter=name)
-    return Address(int(version), values["namespace"], values["runner_key"])
+    return Address(int(version[1]), values["namespace"], values["runner_key"])
+
+
+def check_token(offers: Iterable[str], expected: str) -> None:
+    """Let in a runner whose subprotocols offer the engine's token, or anybody if it has none (PROTOCOL §2.2).
+
+    Raises:
+        TokenMissing, Forbidden: no token is offered, or a wrong one.
+    """
+    if not expected:
+        return
+    tokens = [offer.removeprefix(_TOKEN) for offer in offers if offer.startswith(_TOKEN)]
+    if not tokens:
+        raise TokenMissing(header="sec-websocket-protocol")
+    if not any(hmac.compare_digest(token.encode(), expected.encode()) for token in tokens):
+        raise Forbidden(reason="Invalid token")
+
+
+def read_init(frame: bytes | None, version: int) -> ToServerInit:
+    """Return what the first frame says; None stands for a text frame.
+
+    Raises:
+        RunnerProtocolError: it is text, empty or undecodable, or nobody knows the version.
+        InvalidInitialPacket: it is another message.
+    """
+    init = codec.decode_to_server(frame or b"", version)
+    if not isinstance(init, ToServerInit):
+        raise InvalidInitialPacket
+    if "\0" in init.name:
+        raise RunnerProtocolError("the runner's name has a NUL, which no database keeps")
+    return init
 
 
 EventKey = tuple[str, int, int]
@@ -101,12 +147,27 @@ class Events:
 
     The last event of each actor that lives is never acknowledged. The runner therefore keeps it and repeats
     it after every init, which is how a runner that has an actor is told from one that has forgotten it.
+
+    npm clients do not compare generations: they let an ack prune whatever the actor's present life has said.
+    So nothing is acknowledged of a generation once the start of a later one has been sent (PROTOCOL §4.5).
     """
 
     runner_id: str
-    seen: set[tuple[str, int]] = field(default_factory=set)  # (actor, generation) spoken of here
+    seen: set[tuple[str, int]] = field(default_factory=set)  # (actor, generation) spoken of here, not yet over
+    started: set[tuple[str, int]] = field(default_factory=set)  # those whose start was sent here, likewise
+    _newest: dict[str, int] = field(default_factory=dict)  # newest generation of each actor in those sets
     _waiting: dict[EventKey, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
-    _acks: dict[tuple[str, int], int] = field(default_factory=dict)
+    _acks: dict[str, tuple[int, int]] = field(default_factory=dict)  # by actor: generation, index
+
+    @property
+    def known(self) -> set[tuple[str, int]]:
+        """The (actor, generation) pairs the runner has, as far as this connection can tell."""
+        return self.seen | self.started
+
+    def start(self, actor_id: str, generation: int) -> None:
+        """Take note of a start that is sent now."""
+        self.started.add((actor_id, generation))
+        self._outdate(actor_id, generation)
 
     def hear(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
         """Return (actor id, signal) for each event that is not under way already."""
@@ -117,6 +178,7 @@ class Events:
             if not is_id(checkpoint.actor_id) or key in self._waiting:
                 continue
             self.seen.add(key[:2])
+            self._outdate(*key[:2])
             signal = self._signal(event)
             self._waiting[key] = (signal, now)
             letters.append((checkpoint.actor_id, signal))
@@ -134,17 +196,25 @@ class Events:
         for actor_id, generation, index, over in events:
             self._waiting.pop((actor_id, generation, index), None)
             last = index if over else index - 1
+            if last >= 0 and generation >= self._newest.get(actor_id, generation):
+                self._acks[actor_id] = max((generation, last), self._acks.get(actor_id, (-1, -1)))
             if over:
                 self.seen.discard((actor_id, generation))
-            if last >= 0:
-                key = (actor_id, generation)
-                self._acks[key] = max(last, self._acks.get(key, -1))
+                self.started.discard((actor_id, generation))
+                if self._newest.get(actor_id) == generation:
+                    del self._newest[actor_id]
 
     def take_acks(self) -> list[ActorCheckpoint]:
         """Return the acks to send, once each."""
-        acks = [ActorCheckpoint(actor_id, generation, i) for (actor_id, generation), i in self._acks.items()]
+        acks = [ActorCheckpoint(actor_id, *place) for actor_id, place in self._acks.items()]
         self._acks.clear()
         return acks
+
+    def _outdate(self, actor_id: str, generation: int) -> None:
+        """Let no ack of an earlier generation go out any more."""
+        self._newest[actor_id] = max(generation, self._newest.get(actor_id, -1))
+        if actor_id in self._acks and self._acks[actor_id][0] < generation:
+            del self._acks[actor_id]
 
     def _signal(self, event: EventWrapper) -> dict[str, Any]:
         """Return the event as a signal of the actor workflow (`actors/codec.py`)."""
@@ -185,10 +255,21 @@ class CommandCursor:
 
     held: bool
     sent_seq: int = 0
+    heard_seq: int = 0  # the newest entry of the log that was heard of
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to send that has to be read from the log."""
+        return not self.held and self.heard_seq > self.sent_seq
 
     def next_is(self, seq: int) -> bool:
         """Say whether this entry of the log may be sent now, and if so count it as sent."""
+        self.heard_seq = max(self.heard_seq, seq)
         if self.held or seq != self.sent_seq + 1:
             return False
         self.sent_seq = seq
         return True
+
+    def skip_to(self, seq: int) -> None:
+        """Count everything up to an entry as sent, or as spent."""
+        self.sent_seq = max(self.sent_seq, seq)

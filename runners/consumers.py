@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import time
-from collections import deque
+from dataclasses import replace
 from datetime import timedelta
 
 from django.conf import settings
@@ -21,21 +21,23 @@ from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db
 from orchestrator.errors import BusOverloaded, OrchestratorError
 from orchestrator.ids import new_id
+from orchestrator.namespaces import find_namespace
 from orchestrator.workflow.mailbox import postman
 from runners import channel, services, sockets
+from runners.background import spawn
+from runners.command_feed import CommandFeed
 from runners.connection import (
     Address,
-    CommandCursor,
     Events,
     Evicted,
     GoingAway,
     InitTimeout,
-    InvalidInitialPacket,
     PingTimeout,
+    check_token,
     parse_query,
+    read_init,
 )
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
-from runners.models import Command
 from runners.protocol import codec
 from runners.protocol.messages import (
     KvErrorResponse,
@@ -50,22 +52,24 @@ from runners.protocol.messages import (
     ToServerInit,
     ToServerKvRequest,
     ToServerPong,
+    ToServerResponseAbort,
     ToServerStopping,
     ToServerTunnelMessage,
 )
+from runners.send_queue import SendQueue
 from runners.services import Registration
 
 logger = logging.getLogger(__name__)
 
 PING_JITTER_MS = 127
-QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
-"""What may wait to be sent to one runner; beyond it requests to it are refused."""
 TUNNEL_TAG = 6
 """First byte of a ToServerTunnelMessage, in every version (PROTOCOL §3.1)."""
 LARGE_FRAME_BYTES = 20 * 1024 * 1024
 """A tunnel frame this long is decoded here, as its payload may be over the limit."""
 ACK_DELAY_SECONDS = 0.05
 """Acks gather for this long; the npm client looks through its unacknowledged events one by one."""
+ROOM_SECONDS = 0.02
+"""While the way to other processes is full, it is tried again this often; the runner is not read meanwhile."""
 
 _open: set["RunnerSocket"] = set()
 
@@ -76,44 +80,53 @@ class RunnerSocket(LeanConsumer):
     async def serve(self) -> None:
         """Speak the protocol until either side ends it."""
         self.socket_id = new_id()
-        self.protocol_version = 0
-        self._queue: deque[bytes] = deque()
-        self._queued_bytes = 0
-        self._wake_writer = asyncio.Event()
+        self.runner_id = ""
         self.closed = asyncio.Event()
+        self._queue = SendQueue(self._send_frame)
         self._ended: asyncio.Future[OrchestratorError | None] = asyncio.get_running_loop().create_future()
         await self.receive()  # websocket.connect
-        subprotocol = "rivet" if "rivet" in self.scope.get("subprotocols", []) else None
+        self._offers: list[str] = self.scope.get("subprotocols", [])
+        subprotocol = "rivet" if "rivet" in self._offers else None
         await self.send_message({"type": "websocket.accept", "subprotocol": subprotocol})
         _open.add(self)
         try:
-            address = parse_query(self.scope["query_string"])
-            registration = await self._introduce(address)
-            await self._converse(registration)
+            error = await self._speak()
+            if error is not None:
+                await self._close(error)
+        finally:
+            # Only now, with the closing handshake done, may the runner's actors be given to others (DESIGN §11).
+            try:
+                if self.runner_id:
+                    await run_db(services.disconnect, runner_id=self.runner_id, socket_id=self.socket_id)
+            finally:
+                _open.discard(self)
+                self.closed.set()
+
+    async def _speak(self) -> OrchestratorError | None:
+        """Hold the conversation; return why it is to be closed, None if the runner has closed it."""
+        try:
+            check_token(self._offers, settings.ENV.admin_token)
+            registration = await self._introduce(parse_query(self.scope["query_string"]))
+            return None if registration is None else await self._converse(registration)
         except OrchestratorError as error:
-            await self._close(error)
+            return error
         except Exception:
             logger.exception("runner socket failed", extra={"action": "runner_socket_failed"})
-            await self._close(OrchestratorError())
-        finally:
-            _open.discard(self)
-            self.closed.set()
+            return OrchestratorError()
 
     # The beginning
 
-    async def _introduce(self, address: Address) -> Registration:
-        """Take the first frame and register the runner."""
+    async def _introduce(self, address: Address) -> Registration | None:
+        """Take the first frame and register the runner; None if it hangs up instead."""
+        await run_db(find_namespace, address.namespace)
         try:
             async with asyncio.timeout(settings.ENV.runner_init_timeout_ms / 1000):
                 first = await self.receive()
         except TimeoutError:
             raise InitTimeout from None
-        frame = first.get("bytes")
-        if not frame:
-            raise InvalidInitialPacket
-        init = codec.decode_to_server(frame, address.protocol_version)
-        if not isinstance(init, ToServerInit):
-            raise InvalidInitialPacket
+        if first["type"] == "websocket.disconnect":
+            return None
+        init = read_init(first.get("bytes"), address.protocol_version)
         self.protocol_version = address.protocol_version
         return await run_db(
             services.register_runner,
@@ -124,48 +137,52 @@ class RunnerSocket(LeanConsumer):
             socket_id=self.socket_id,
         )
 
-    async def _converse(self, registration: Registration) -> None:
+    async def _converse(self, registration: Registration) -> OrchestratorError | None:
         self.runner_id = registration.runner_id
         self._drain_grace = registration.drain_grace
+        self._stopping = False  # it has said that it goes away
         self._events = Events(self.runner_id)
-        self._cursor = CommandCursor(held=registration.reused)
-        self._repeated = False  # a reused runner has said all it has to repeat
+        self._feed = CommandFeed(self._events, self._queue, self.protocol_version, reused=registration.reused)
         self._pong_at = time.monotonic()
         self._rtt_ms = 0
         self._ack_timer: asyncio.TimerHandle | None = None
-        bus, name = get_bus(), channel.runner_channel(self.runner_id)
+        self._say(self._init_message(registration))  # first of all, whatever the bus brings (PROTOCOL §0, 6)
         tasks: list[asyncio.Task[None]] = []
         try:
-            await bus.subscribe(name, self._on_bus)
+            await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
             sockets.hold(self.runner_id, self)
-            self._send(self._init_message(registration))
             tasks = [asyncio.create_task(job) for job in (self._write(), self._ping(), self._read())]
             self._post({"t": "connected", "socket_id": self.socket_id})
             if registration.reused:
-                self._send(ToClientPing(_now_ms()))  # its pong comes after all that the runner repeats
+                self._say(ToClientPing(_now_ms()))  # its pong comes after all that the runner repeats
             else:
-                await self._send_log()
-            error = await self._ended
+                self._feed.catch_up()
+            return await self._ended
         finally:
-            bus.unsubscribe(name, self._on_bus)
-            sockets.let_go(self.runner_id, self)
+            self._take_no_more()
             if self._ack_timer:
                 self._ack_timer.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await run_db(services.disconnect, runner_id=self.runner_id, socket_id=self.socket_id)
-        if error is not None:
-            raise error
 
     def _init_message(self, registration: Registration) -> ToClientInit:
         grace = _milliseconds(registration.drain_grace) if registration.serverless else None
         metadata = ProtocolMetadata(settings.ENV.runner_lost_ms, _milliseconds(registration.actor_stop), grace)
         return ToClientInit(self.runner_id, metadata)
 
+    # The end
+
     def _end(self, error: OrchestratorError | None) -> None:
+        """End the conversation; what gateways have for the runner from now on waits for its next socket."""
         if not self._ended.done():
             self._ended.set_result(error)
+            self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        if self.runner_id:
+            get_bus().unsubscribe(channel.runner_channel(self.runner_id), self._on_bus)
+            sockets.let_go(self.runner_id, self)
 
     async def _close(self, error: OrchestratorError) -> None:
         """Close with the error's code and reason, and wait a moment for the closing handshake."""
@@ -176,6 +193,10 @@ class RunnerSocket(LeanConsumer):
                 while (await self.receive())["type"] != "websocket.disconnect":
                     pass
 
+    def go_away(self) -> None:
+        """End the connection because this process ends; the runner connects again elsewhere."""
+        self._end(GoingAway())
+
     # From the runner
 
     async def _read(self) -> None:
@@ -185,12 +206,12 @@ class RunnerSocket(LeanConsumer):
                 if message["type"] == "websocket.disconnect":
                     return self._end(None)
                 frame = message.get("bytes")
-                if frame and frame[0] == TUNNEL_TAG and len(frame) < LARGE_FRAME_BYTES:
-                    self._forward(frame)
-                elif frame:
-                    self._take(frame)
-                else:
+                if not frame:
                     self._skip("text or empty frame")
+                elif frame[0] == TUNNEL_TAG:
+                    await self._forward(frame)
+                else:
+                    self._take(frame)
         except OrchestratorError as error:
             self._end(error)
         except asyncio.CancelledError:
@@ -202,49 +223,55 @@ class RunnerSocket(LeanConsumer):
     def _take(self, frame: bytes) -> None:
         try:
             message = codec.decode_to_server(frame, self.protocol_version)
-        except TunnelPayloadTooLarge:
-            raise
         except RunnerProtocolError as error:
             return self._skip(error.message)
         match message:
             case ToServerPong(ts_ms):
                 self._pong_at = time.monotonic()
                 self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
-                if self._cursor.held and not self._repeated:
-                    self._repeated = True
-                    self._spawn(self._send_log_after_repeat())
+                self._feed.ponged()
             case ToServerEvents(events):
                 for actor_id, signal in self._events.hear(events, timezone.now()):
                     postman.post("actors", actor_id, signal)
-            case ToServerTunnelMessage():
-                self._forward(frame)
             case ToServerAckCommands(checkpoints):
                 anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
                 marks = [(c.actor_id, None if anonymous else c.generation, c.index) for c in checkpoints]
-                self._spawn(run_db(services.acknowledge_commands, runner_id=self.runner_id, checkpoints=marks))
+                spawn(run_db(services.acknowledge_commands, runner_id=self.runner_id, checkpoints=marks))
             case ToServerStopping():
-                self._post({"t": "drain", "grace_ms": _milliseconds(self._drain_grace), "by": "runner"})
+                self._stopping = True
+                self._ask_to_drain()
             case ToServerKvRequest(_, request_id, _):
                 refusal = KvErrorResponse("key-value storage is not available in this version")
-                self._send(ToClientKvResponse(request_id, refusal))
+                self._say(ToClientKvResponse(request_id, refusal))
             case ToServerInit():
                 self._skip("a second init")
+            case ToServerTunnelMessage():
+                raise AssertionError("tunnel frames are not decoded here")
         return None
 
-    def _forward(self, frame: bytes) -> None:
-        """Hand a tunnel frame to the gateway it names, here or in another process."""
+    async def _forward(self, frame: bytes) -> None:
+        """Hand a tunnel frame to the gateway it names, here or in another process.
+
+        Raises:
+            TunnelPayloadTooLarge: it carries more than the protocol allows.
+        """
+        if len(frame) >= LARGE_FRAME_BYTES:
+            _check_payload(frame, self.protocol_version)
         ids = codec.tunnel_ids(frame)
         if ids is None:
             return self._skip("tunnel frame without ids")
         gateway = sockets.local_gateway(ids.gateway_id)
         if gateway is not None:
             return gateway(self.runner_id, frame)
-        try:
-            payload = channel.encode_from_runner(self.runner_id, frame)
-            get_bus().publish(channel.gateway_channel(ids.gateway_id), payload)
-        except BusOverloaded:
-            logger.warning("tunnel frame dropped", extra={"action": "bus_overloaded", "runner_id": self.runner_id})
-        return None
+        name, payload = channel.gateway_channel(ids.gateway_id), channel.encode_from_runner(self.runner_id, frame)
+        while True:
+            try:
+                return get_bus().publish(name, payload)
+            except BusOverloaded:
+                await asyncio.sleep(ROOM_SECONDS)
+
+    def _ask_to_drain(self) -> None:
+        self._post({"t": "drain", "grace_ms": _milliseconds(self._drain_grace), "by": "runner"})
 
     def _skip(self, what: str) -> None:
         """Note a frame that means nothing; the socket stays (DESIGN §11)."""
@@ -255,13 +282,12 @@ class RunnerSocket(LeanConsumer):
     def _on_bus(self, payload: bytes) -> None:
         match channel.decode(payload):
             case channel.TunnelFrame(frame):
-                with contextlib.suppress(BusOverloaded):  # the gateway's deadline answers for it
+                try:
                     self.write(frame)
-            case channel.LogEntry(seq, frame):
-                if self._cursor.next_is(seq):
-                    self._send_command(frame)
-                elif not self._cursor.held:
-                    self._spawn(self._send_log())
+                except BusOverloaded:
+                    self._refuse(frame)
+            case channel.LogEntry() as entry:
+                self._feed.hear(entry)
             case channel.Processed(events):
                 self._events.processed(events)
                 if self._ack_timer is None:
@@ -271,67 +297,37 @@ class RunnerSocket(LeanConsumer):
                 if keep != self.socket_id:
                     self._end(Evicted())
 
+    def _refuse(self, frame: bytes) -> None:
+        """Give a request back in the runner's name, as there is no room for it."""
+        ids = codec.tunnel_ids_to_client(frame)
+        if ids is not None:
+            abort = ToServerTunnelMessage(replace(ids, message_index=0), ToServerResponseAbort())
+            spawn(self._forward(codec.encode_to_server(abort, self.protocol_version)))
+
     def _send_acks(self) -> None:
         self._ack_timer = None
         if acks := self._events.take_acks():
-            self._send(ToClientAckEvents(acks))
-
-    # The command log
-
-    async def _send_log(self) -> None:
-        """Send what the log has and this connection has not had."""
-        newest, log = await self._read_log()
-        for command in log:
-            if command.seq > self._cursor.sent_seq:  # else it came over the bus while the log was read
-                self._send_command(bytes(command.frame))
-        self._cursor.sent_seq = max(newest, self._cursor.sent_seq)
-
-    async def _send_log_after_repeat(self) -> None:
-        """Send a reused runner what it has not had, and find out which of its actors it has forgotten."""
-        newest, log = await self._read_log()
-        known = set(self._events.seen)
-        for command in log:
-            place = (command.actor_id, command.generation)
-            if command.kind == Command.Kind.STOP or place not in known:
-                self._send_command(bytes(command.frame))
-            known.add(place)
-        self._cursor.sent_seq, self._cursor.held = newest, False
-        postman.post("hosting", self.runner_id, {"t": "missing", "known": sorted(known)})
-
-    async def _read_log(self) -> tuple[int, list[Command]]:
-        return await run_db(services.command_log, runner_id=self.runner_id, after_seq=self._cursor.sent_seq)
-
-    def _send_command(self, frame: bytes) -> None:
-        if self.protocol_version < 5:  # the log keeps the newest form; only version 4 differs
-            frame = codec.encode_to_client(codec.decode_to_client(frame, 7), self.protocol_version)
-        self.write(frame)
+            self._say(ToClientAckEvents(acks))
 
     # To the runner
 
-    def _send(self, message: ToClient) -> None:
-        self.write(codec.encode_to_client(message, self.protocol_version))
-
     def write(self, frame: bytes) -> None:
-        """Queue a frame for the runner.
+        """Queue a tunnel frame for the runner.
 
         Raises:
             BusOverloaded: too much waits already, as the runner does not read.
         """
-        if self._queued_bytes > QUEUE_LIMIT_BYTES:
-            raise BusOverloaded("the runner does not read what it is sent", runner_id=self.runner_id)
-        self._queue.append(frame)
-        self._queued_bytes += len(frame)
-        self._wake_writer.set()
+        self._queue.offer(frame)
+
+    def _say(self, message: ToClient) -> None:
+        self._queue.put(codec.encode_to_client(message, self.protocol_version))
+
+    async def _send_frame(self, frame: bytes) -> None:
+        await self.send_message({"type": "websocket.send", "bytes": frame})
 
     async def _write(self) -> None:
         try:
-            while True:
-                while self._queue:
-                    frame = self._queue.popleft()
-                    self._queued_bytes -= len(frame)
-                    await self.send_message({"type": "websocket.send", "bytes": frame})
-                self._wake_writer.clear()
-                await self._wake_writer.wait()
+            await self._queue.run()
         except asyncio.CancelledError:
             raise
         except Exception:  # whatever the server raises for a closed socket
@@ -347,60 +343,56 @@ class RunnerSocket(LeanConsumer):
             silent_ms = int((time.monotonic() - self._pong_at) * 1000)
             if silent_ms > env.runner_ping_timeout_ms:
                 return self._end(PingTimeout())
-            self._send(ToClientPing(_now_ms()))
+            self._say(ToClientPing(_now_ms()))
             try:
                 await self._heartbeat(silent_ms)
             except Exception:  # a database that is away for a moment costs no connection
                 logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
 
     async def _heartbeat(self, silent_ms: int) -> None:
-        newest = await run_db(
+        standing = await run_db(
             services.heartbeat,
             runner_id=self.runner_id,
             socket_id=self.socket_id,
             silent_ms=silent_ms,
             rtt_ms=self._rtt_ms,
         )
-        if newest is None:
+        if standing is None:
             return self._end(Evicted())
-        if newest > self._cursor.sent_seq and not self._cursor.held:
-            await self._send_log()
+        self._feed.look(standing.newest_seq)
+        if self._stopping and not standing.drains:
+            self._ask_to_drain()
         now = timezone.now()
-        interval = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms)
-        for actor_id, signal in self._events.repeat(heard_before=now - interval, now=now):
+        waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
+        for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
             postman.post("actors", actor_id, signal)
         return None
 
     def _post(self, signal: dict[str, object]) -> None:
         postman.post("runners", self.runner_id, signal)
 
-    def _spawn(self, job: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.get_running_loop().create_task(job)
-        _background.add(task)
-        task.add_done_callback(_finished)
-
-    def go_away(self) -> None:
-        """End the connection because this process ends; the runner connects again elsewhere."""
-        self._end(GoingAway())
-
-
-_background: set[asyncio.Task[None]] = set()
-
-
-def _finished(task: asyncio.Task[None]) -> None:
-    _background.discard(task)
-    if not task.cancelled() and (error := task.exception()):
-        logger.error("background work of a runner socket failed", exc_info=error)
-
 
 async def _close_all() -> None:
     """Send every runner away when the process ends, and wait until the sockets are closed."""
-    for socket in list(_open):
+    introduced = [socket for socket in _open if socket.runner_id]
+    for socket in introduced:
         socket.go_away()
-    await asyncio.gather(*(socket.closed.wait() for socket in list(_open)))
+    await asyncio.gather(*(socket.closed.wait() for socket in introduced))
 
 
 lifespan.on_shutdown(_close_all)
+
+
+def _check_payload(frame: bytes, version: int) -> None:
+    """Raise TunnelPayloadTooLarge if the frame carries too much; what else is wrong with it the gateway finds."""
+    if len(frame) > codec.MAX_FRAME_BYTES:
+        raise TunnelPayloadTooLarge(f"tunnel frame of {len(frame)} bytes")
+    try:
+        codec.decode_to_server(frame, version)
+    except TunnelPayloadTooLarge:
+        raise
+    except RunnerProtocolError:
+        return
 
 
 def _now_ms() -> int:

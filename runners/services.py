@@ -1,6 +1,5 @@
 """What the runner's socket does to rows: register, heartbeat, disconnect, acknowledge; and draining by hand."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from django.utils import timezone
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.errors import NamespaceNotFound
 from orchestrator.models import Namespace
+from orchestrator.strict_json import parse_object
 from orchestrator.timeline import record
 from orchestrator.workflow import mailbox
 from runners.models import ActorName, Command, Runner, RunnerConfig
@@ -31,6 +31,14 @@ class Registration:
     drain_grace: timedelta
     serverless: bool
     actor_stop: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a runner stands, at a ping."""
+
+    newest_seq: int  # of its command log
+    drains: bool  # or is further on its way out
 
 
 def register_runner(
@@ -130,7 +138,8 @@ def _end_former(runner: Runner) -> None:
 def _learn_names(namespace: Namespace, init: ToServerInit) -> None:
     names = [
         ActorName(namespace=namespace, name=name, metadata=_json_object(metadata))
-        for name, metadata in (init.prepopulate_actor_names or {}).items()
+        for name, metadata in sorted((init.prepopulate_actor_names or {}).items())  # one order: no deadlock
+        if "\0" not in name
     ]
     ActorName.objects.bulk_create(
         names, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=["metadata"]
@@ -140,16 +149,15 @@ def _learn_names(namespace: Namespace, init: ToServerInit) -> None:
 def _json_object(text: str) -> dict[str, Any]:
     """Return the object; an empty one for anything else (PROTOCOL §4.1)."""
     try:
-        value = json.loads(text)
+        return parse_object(text.encode())
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def heartbeat(
     *, runner_id: str, socket_id: str, silent_ms: int, rtt_ms: int, now: datetime | None = None
-) -> int | None:
-    """Note when the runner was last heard of; return the newest seq of its command log.
+) -> Standing | None:
+    """Note when the runner was last heard of, and return how it stands.
 
     None if the socket is not the runner's any more: another one has taken its place, or the runner has ended.
     """
@@ -157,13 +165,14 @@ def heartbeat(
     mine = Runner.objects.filter(pk=runner_id, socket_id=socket_id).exclude(state=Runner.State.STOPPED)
     if not mine.update(last_ping_at=seen_at, last_rtt_ms=rtt_ms):
         return None
-    return mine.values_list("command_seq", flat=True).first()
+    row = mine.values_list("command_seq", "state").first()
+    return None if row is None else Standing(row[0], drains=row[1] != Runner.State.LIVE)
 
 
 def disconnect(*, runner_id: str, socket_id: str) -> None:
     """Note that the socket is closed, and tell the runner's workflow."""
     if Runner.objects.filter(pk=runner_id, socket_id=socket_id).update(socket_id=""):
-        mailbox.post(RUNNERS, runner_id, {"t": "disconnected", "socket_id": socket_id})
+        mailbox.post_on_commit(RUNNERS, runner_id, {"t": "disconnected", "socket_id": socket_id})
 
 
 def command_log(*, runner_id: str, after_seq: int) -> tuple[int, list[Command]]:
