@@ -63,6 +63,12 @@ class TunnelRequestAborted(GatewayError):
     code, status = "tunnel_request_aborted", 503
 
 
+class TunnelBroken(GatewayError):
+    """The way to the runner broke; whether the request, or an answer to it, came through is not known."""
+
+    code, status = "tunnel_response_closed", 503
+
+
 class ResponseStartTimeout(GatewayError):
     """The actor did not answer in time."""
 

@@ -4,20 +4,23 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
 from django.conf import settings
 
 from gateway.errors import (
+    ActorNotFound,
+    ActorReadyTimeout,
     ActorStopped,
     RequestBodyTooLarge,
     ResponseStartTimeout,
     RetryAttemptsExceeded,
+    TunnelBroken,
     TunnelOverloaded,
     TunnelRequestAborted,
 )
-from gateway.hub import Hub, get_hub
+from gateway.hub import Hub, get_hub, open_hub
 from gateway.routing import actor_target
 from gateway.tunnel import cors_headers, preflight_headers, request_start, response_head
 from gateway.waiting import Wait, until_connectable
@@ -25,7 +28,7 @@ from gateway.watch import Exchange, Route, Watch
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
-from orchestrator.ids import new_id
+from orchestrator.ids import is_id, new_id
 from runners.protocol.messages import (
     ToClientRequestAbort,
     ToClientRequestStart,
@@ -45,7 +48,6 @@ ABORTS = 7
 """Attempts that runners may give up before the client is told (PROTOCOL §8.5)."""
 BUFFER_BYTES = 64 * 1024 * 1024
 """What may wait for a client that reads slowly."""
-ABORT_PAUSE_SECONDS = 0.15  # before the second attempt; twice as long before each later one
 
 
 class ClientGone(Exception):
@@ -86,9 +88,14 @@ class GatewayRequest(LeanConsumer):
         path = self.scope["raw_path"].decode("latin-1")
         target = actor_target(path, self.scope["query_string"].decode("latin-1"), headers)
         body = await self._body()
+        if not is_id(target.actor_id):
+            raise ActorNotFound(actor_id=target.actor_id)
         start = request_start(target.actor_id, self.method, target.path, self.headers, body, self.ray_id)
-        hub = await get_hub()
-        watch = await hub.watch(target.actor_id)
+        hub = open_hub()
+        if hub is None:
+            hub = await self._while_connected(_prepare(target.actor_id))
+        while (watch := hub.known(target.actor_id)) is None:
+            await self._while_connected(_prepare(target.actor_id))
         try:
             await self._until_answered(hub, watch, start)
         finally:
@@ -113,6 +120,8 @@ class GatewayRequest(LeanConsumer):
         """Try until the actor has answered: again when it stopped or its runner gave up before it did."""
         wait = Wait(watch, f"{self.method} {start.path}"[:180])
         aborts = 0
+        if not hub.in_touch:
+            watch.forget_route()
         while True:
             route = watch.route
             if route is None:
@@ -120,10 +129,15 @@ class GatewayRequest(LeanConsumer):
             try:
                 return await self._exchange(hub, watch, route, start)
             except ActorStopped:
+                if self.started:
+                    raise
                 watch.forget_route()
+                wait.check_rewakes()
             except TunnelRequestAborted as error:
+                if self.started:
+                    raise
                 aborts += 1
-                if self.started or aborts >= ABORTS:
+                if aborts >= ABORTS:
                     raise RetryAttemptsExceeded(
                         attempts=aborts,
                         last_error_code=error.code,
@@ -131,7 +145,8 @@ class GatewayRequest(LeanConsumer):
                         last_target_kind="actor",
                     ) from error
                 watch.forget_route()
-                await self._while_connected(asyncio.sleep(ABORT_PAUSE_SECONDS * 2 ** (aborts - 1)))
+                pause_ms = settings.ENV.gateway_retry_pause_ms * 2 ** (aborts - 1)
+                await self._while_connected(asyncio.sleep(pause_ms / 1000))
 
     async def _exchange(self, hub: Hub, watch: Watch, route: Route, start: ToClientRequestStart) -> None:
         """Send the request to the runner and pass the answer on.
@@ -141,16 +156,19 @@ class GatewayRequest(LeanConsumer):
         """
         answers = Answers()
         exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
-        request_id = hub.attach(route.runner_id, answers.put)
-        watch.exchanges.add(exchange)
-        first, watch.woken_by_us = watch.woken_by_us, False
+        request_id = hub.attach(route.runner_id, answers)
         finished = False
         try:
+            watch.join(exchange)
+            if answers.failure is not None:
+                raise answers.failure
+            first, watch.woken_by_us = watch.woken_by_us, False
             if first:
                 hub.note(_request_arrow(start.actor_id, route))
             frame = hub.frame(request_id, 0, start)
             if not hub.send_here(route.runner_id, frame):
                 await self._while_connected(hub.send(route.runner_id, frame, lambda: not answers.failure))
+            answers.awaited = True
             answer = await self._first(answers)
             if first:
                 hub.note(_response_arrow(start.actor_id, route))
@@ -170,7 +188,7 @@ class GatewayRequest(LeanConsumer):
             limit_ms = settings.ENV.gateway_response_start_ms
             raise ResponseStartTimeout(phase="response_start", timeout=limit_ms) from None
         match kind:
-            case ToServerResponseStart(503, headers) if headers.get("x-rivet-error") == "runner.actor_not_found":
+            case ToServerResponseStart(503, headers) if _names_unknown_actor(headers):
                 raise TunnelRequestAborted(phase="runner has no such actor")
             case ToServerResponseStart():
                 return kind
@@ -185,6 +203,7 @@ class GatewayRequest(LeanConsumer):
         if not answer.stream:
             return await self._respond(head.status, head.headers, body)
         self.started = True
+        self._watch_client()
         await self.send_message({"type": "http.response.start", "status": head.status, "headers": head.headers})
         if body:
             await self.send_message({"type": "http.response.body", "body": body, "more_body": True})
@@ -205,16 +224,24 @@ class GatewayRequest(LeanConsumer):
         """
         future = asyncio.ensure_future(work)
         try:
-            await asyncio.wait((future,), timeout=PATIENCE_SECONDS)
-            if not future.done():
-                if self._gone is None:
-                    self._gone = asyncio.ensure_future(self._disconnect())
-                await asyncio.wait((future, self._gone), return_when=asyncio.FIRST_COMPLETED)
-                if not future.done():
+            if self._gone is None:
+                await asyncio.wait((future,), timeout=PATIENCE_SECONDS)
+            if not future.done() or self._gone is not None:
+                gone = self._watch_client()
+                await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
                     raise ClientGone
             return future.result()
         finally:
+            if future.done() and not future.cancelled():
+                future.exception()  # nobody else looks at it if the client has gone
             future.cancel()
+
+    def _watch_client(self) -> "asyncio.Future[None]":
+        """Return what is done when the client has hung up."""
+        if self._gone is None:
+            self._gone = asyncio.ensure_future(self._disconnect())
+        return self._gone
 
     async def _disconnect(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
@@ -240,11 +267,30 @@ class GatewayRequest(LeanConsumer):
         await self.send_message({"type": "http.response.body", "body": body})
 
 
+async def _prepare(actor_id: str) -> Hub:
+    """Return the hub with a watch of the actor, within the time the actor may take: Redis may be away."""
+    try:
+        async with asyncio.timeout(settings.ENV.gateway_ready_ms / 1000):
+            hub = await get_hub()
+            await hub.prepare(actor_id)
+            return hub
+    except TimeoutError:
+        raise ActorReadyTimeout(actor_id=actor_id) from None
+
+
+def _names_unknown_actor(headers: Mapping[str, str]) -> bool:
+    """Say whether a runner answers that it does not have the actor (PROTOCOL §5.3)."""
+    return any(
+        name.lower() == "x-rivet-error" and value == "runner.actor_not_found" for name, value in headers.items()
+    )
+
+
 class Answers:
     """What the runner has sent for one request, in order, and what ended it early."""
 
     def __init__(self) -> None:
         self.failure: OrchestratorError | None = None
+        self.awaited = False  # the request is on its way, or with the runner
         self._kinds: deque[ToServerTunnelMessageKind] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[ToServerTunnelMessageKind] | None = None
@@ -277,6 +323,11 @@ class Answers:
         self.failure = error
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
+
+    def link_lost(self) -> None:
+        """End the request: its answer may be what was lost."""
+        if self.awaited:
+            self.fail(TunnelBroken())
 
 
 def _size(kind: ToServerTunnelMessageKind) -> int:

@@ -8,11 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 from django.utils import timezone
 
 from gateway import looks
-from gateway.errors import ActorNotFound, TunnelOverloaded
+from gateway.errors import ActorNotFound, TunnelBroken, TunnelOverloaded
 from gateway.watch import Watch
 from orchestrator.arrows import Arrow
 from orchestrator.bus import get_bus
@@ -41,7 +42,15 @@ AWAY_SECONDS = 0.1
 RECORD_SECONDS = 0.05
 TUNNEL_VERSION = codec.VERSIONS[-1]  # tunnel frames are the same in all of them
 
-Inbox = Callable[[ToServerTunnelMessageKind], None]
+
+class Inbox(Protocol):
+    """What belongs to one request: takes the runner's messages."""
+
+    def put(self, kind: ToServerTunnelMessageKind) -> None:
+        """Take a message, in the order the runner has sent them."""
+
+    def link_lost(self) -> None:
+        """Take note that messages may have been lost between this process and the runner's."""
 
 
 class Hub:
@@ -60,6 +69,16 @@ class Hub:
         self._ready: asyncio.Task[None] | None = None
         self._auditor: asyncio.Task[None] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether runner sockets can answer this gateway."""
+        return self._ready is not None and self._ready.done() and not self._ready.cancelled()
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether the messages of actors reach this process now; if not, no remembered route can be trusted."""
+        return self._bus.connected
+
     async def open(self) -> None:
         """Make this gateway known to runner sockets here and elsewhere; returns once both can answer."""
         if self._ready is None:
@@ -70,7 +89,25 @@ class Hub:
             self._auditor = asyncio.create_task(self._audit())
         await asyncio.shield(self._ready)
 
+    def close(self) -> None:
+        """Take this gateway out again."""
+        sockets.close_gateway(self.gateway_id)
+        for task in (self._ready, self._auditor, self._recorder):
+            if task is not None:
+                task.cancel()
+
     # Watches
+
+    def known(self, actor_id: str) -> Watch | None:
+        """Return what `watch` would, if that needs no waiting."""
+        watch = self._watches.get(actor_id)
+        if watch is None:
+            return None
+        if watch.destroyed:
+            raise ActorNotFound(actor_id=actor_id)
+        watch.users += 1
+        self._idle.pop(actor_id, None)
+        return watch
 
     async def watch(self, actor_id: str) -> Watch:
         """Return the watch of an actor, subscribed to its messages; `unwatch` it when done.
@@ -78,17 +115,17 @@ class Hub:
         Raises:
             ActorNotFound: the actor is known to be no more.
         """
-        watch = self._watches.get(actor_id)
-        if watch is None:
+        while (watch := self.known(actor_id)) is None:
+            await self.prepare(actor_id)
+        return watch
+
+    async def prepare(self, actor_id: str) -> None:
+        """See to it that there is a watch of the actor, subscribed to its messages; it may be gone again soon."""
+        if actor_id not in self._watches:
             opening = self._opening.get(actor_id)
             if opening is None:
                 opening = self._opening[actor_id] = asyncio.ensure_future(self._open_watch(actor_id))
-            watch = await asyncio.shield(opening)
-        if watch.destroyed:
-            raise ActorNotFound(actor_id=actor_id)
-        watch.users += 1
-        self._idle.pop(actor_id, None)
-        return watch
+            await asyncio.shield(opening)
 
     async def _open_watch(self, actor_id: str) -> Watch:
         watch = Watch(actor_id)
@@ -127,6 +164,9 @@ class Hub:
             watch.forget_route()
         for watch in list(self._idle.values()):
             self._drop(watch)
+        for runner_id, inbox in list(self._inboxes.values()):
+            if sockets.local_socket(runner_id) is None:
+                inbox.link_lost()
 
     async def _audit(self) -> None:
         loop = asyncio.get_running_loop()
@@ -189,16 +229,18 @@ class Hub:
 
         Raises:
             TunnelOverloaded: the runner, or the link to it, does not keep up.
+            TunnelBroken: the link was lost just then, and nobody knows whether the frame is through.
         """
         name, payload = channel.runner_channel(runner_id), channel.encode(channel.TunnelFrame(frame))
         while wanted() and not self.send_here(runner_id, frame):
-            try:
-                if await self._bus.publish_counted(name, payload):
-                    return
-            except BusUnavailable:
-                pass
-            except BusOverloaded as error:
-                raise TunnelOverloaded(runner_id=runner_id) from error
+            if self._bus.connected:
+                try:
+                    if await self._bus.publish_counted(name, payload):
+                        return
+                except BusUnavailable as error:
+                    raise TunnelBroken(runner_id=runner_id) from error
+                except BusOverloaded as error:
+                    raise TunnelOverloaded(runner_id=runner_id) from error
             await asyncio.sleep(AWAY_SECONDS)
 
     def send_and_forget(self, runner_id: str, frame: bytes) -> None:
@@ -223,7 +265,7 @@ class Hub:
             logger.warning("tunnel frame skipped: %s", error, extra={"action": "frame_skipped"})
             return
         if isinstance(message, ToServerTunnelMessage):
-            known[1](message.message_kind)
+            known[1].put(message.message_kind)
 
     # Arrows
 
@@ -258,3 +300,16 @@ async def get_hub() -> Hub:
         hub = _hubs[loop] = Hub()
     await hub.open()
     return hub
+
+
+def open_hub() -> Hub | None:
+    """Return the running loop's hub if it is open already."""
+    hub = _hubs.get(asyncio.get_running_loop())
+    return hub if hub is not None and hub.is_open else None
+
+
+def close_hub() -> None:
+    """Close the running loop's hub, if there is one; the next `get_hub` makes a new one."""
+    hub = _hubs.pop(asyncio.get_running_loop(), None)
+    if hub is not None:
+        hub.close()

@@ -28,8 +28,10 @@ def look_at_many(actor_ids: Iterable[str]) -> dict[str, Look]:
     return {actor_id: looks.get(actor_id, Look(exists=False)) for actor_id in wanted}
 
 
-def look_and_wake(actor_id: str, request: str, again: bool) -> Look:
+def look_and_wake(actor_id: str, request: str | None, again: bool) -> Look:
     """Return what the actor's row says, having posted a wake unless it takes traffic or is no more.
+
+    `request` says what it is for, in the timeline; `again`: nothing has happened since the last wake.
 
     Raises:
         redis.RedisError: the wake could not be posted.
@@ -43,7 +45,7 @@ def look_and_wake(actor_id: str, request: str, again: bool) -> Look:
     look = _look(status, generation, runner_id)
     if look.connectable or look.destroyed:
         return look
-    mailbox.post("actors", actor_id, encode_signal(Wake(request=None if again else request, again=again)))
+    mailbox.post("actors", actor_id, encode_signal(Wake(request=request, again=again)))
     if again and status in (Actor.Status.PENDING, Actor.Status.BACKOFF):
         error = _pool_error(namespace_id, pool_name)
         return Look(True, False, generation, runner_id, False, error)

@@ -38,15 +38,15 @@ class Waker:
 
     async def run(self) -> None:
         """Look and wake, then again whenever a generation has stopped or nothing was heard for a while."""
-        again = False
+        again, request = False, self.request or None
         while self.watch.route is None and not self.watch.destroyed:
             stops = self.watch.stops
             try:
-                look = await run_db(looks.look_and_wake, self.watch.actor_id, self.request, again)
+                look = await run_db(looks.look_and_wake, self.watch.actor_id, request, again)
             except Exception:  # a store is away for a moment: ask again
                 logger.exception("could not wake", extra={"action": "wake", "actor_id": self.watch.actor_id})
             else:
-                if not look.exists:
+                if not look.exists or (look.destroyed and not again):  # it was gone before anybody waited
                     self.failure = ActorNotFound(actor_id=self.watch.actor_id)
                 elif look.pool_error is not None:
                     self.failure = ActorRunnerFailed(actor_id=self.watch.actor_id, reason=look.pool_error)
@@ -56,7 +56,7 @@ class Waker:
             self.changed.set()
             if self.failure:
                 return
-            again = True
+            again, request = True, None  # what it is for is told once
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.ENV.gateway_repeat_wake_ms / 1000):
                     while self.watch.route is None and not self.watch.destroyed and self.watch.stops == stops:
@@ -85,6 +85,13 @@ class Wait:
         """The generations that have stopped since the request came."""
         return self.watch.stops - self.stops
 
+    def check_rewakes(self) -> None:
+        """Raise ActorWakeRetriesExceeded if the actor has stopped too often."""
+        if self.rewakes > settings.ENV.gateway_rewakes:
+            reason = "the actor stopped each time before it answered"
+            actor_id, rewakes = self.watch.actor_id, self.rewakes
+            raise ActorWakeRetriesExceeded(actor_id=actor_id, wake_retries=rewakes, reason=reason)
+
 
 async def until_connectable(wait: Wait) -> Route:
     """Return the actor's route once it takes traffic, waking it if it sleeps.
@@ -111,11 +118,7 @@ async def until_connectable(wait: Wait) -> Route:
                     raise waker.failure
                 if watch.destroyed:
                     raise watch.gone()
-                if wait.rewakes > env.gateway_rewakes:
-                    reason = "the actor stopped each time before it answered"
-                    raise ActorWakeRetriesExceeded(
-                        actor_id=watch.actor_id, wake_retries=wait.rewakes, reason=reason
-                    )
+                wait.check_rewakes()
                 if wait.rewakes != rewakes:
                     rewakes, ready_by = wait.rewakes, loop.time() + env.gateway_ready_ms / 1000
                 changed.clear()
@@ -135,7 +138,7 @@ async def until_connectable(wait: Wait) -> Route:
 def _waker(watch: Watch, request: str) -> Iterator[Waker]:
     """Share the actor's waker, started by the first that waits and ended with the last."""
     waker = _wakers.get(watch)
-    if waker is None or waker.failure is not None:
+    if waker is None or waker.task is None or waker.task.done():
         waker = _wakers[watch] = Waker(watch, request)
         watch.listeners.append(waker.changed.set)
         waker.task = asyncio.create_task(waker.run())

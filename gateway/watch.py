@@ -56,6 +56,15 @@ class Watch:
     exchanges: set[Exchange] = field(default_factory=set)
     listeners: list[Callable[[], None]] = field(default_factory=list)
     woken_by_us: bool = False  # the next exchange is the first after a wake that was asked for here
+    _informed: bool = False  # something was heard or seen before: what has stopped since has done so in our time
+
+    def join(self, exchange: Exchange) -> None:
+        """Take an exchange in. One whose route is out of date by now ends at once."""
+        self.exchanges.add(exchange)
+        if self.destroyed:
+            exchange.fail(ActorNotFound(actor_id=self.actor_id))
+        elif exchange.generation <= self.stopped_generation:
+            exchange.fail(ActorStopped(actor_id=self.actor_id))
 
     def hear(self, payload: bytes) -> str | None:
         """Take a message of the actor workflow, as it is published (`actors/turn.py`, `actors/services.py`).
@@ -72,6 +81,7 @@ class Watch:
             self._stopped(generation)
         elif kind == "destroyed":
             self._destroyed()
+        self._informed = True
         self._tell()
         receipt: str | None = message.get("receipt")
         return receipt
@@ -89,6 +99,7 @@ class Watch:
             else:
                 self._stopped(look.generation - 1)
                 self._withdraw(look.generation)
+        self._informed = True
         self._tell()
 
     def forget_route(self) -> None:
@@ -103,7 +114,7 @@ class Watch:
         if generation <= self.stopped_generation:
             return
         self.stopped_generation = generation
-        self.stops += 1
+        self.stops += self._informed
         self._withdraw(generation)
         for exchange in [one for one in self.exchanges if one.generation <= generation]:
             exchange.fail(ActorStopped(actor_id=self.actor_id))

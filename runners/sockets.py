@@ -10,7 +10,7 @@ class TunnelSocket(Protocol):
     protocol_version: int
 
     def write(self, frame: bytes) -> None:
-        """Queue a frame for the runner; TunnelOverloaded if too much waits already."""
+        """Queue a frame for the runner; BusOverloaded if too much waits already."""
 
 
 FromRunner = Callable[[str, bytes], None]
@@ -44,3 +44,8 @@ def local_gateway(gateway_id: bytes) -> FromRunner | None:
 def open_gateway(gateway_id: bytes, handler: FromRunner) -> None:
     """Have the runner sockets of this process find the gateway."""
     _gateways[gateway_id] = handler
+
+
+def close_gateway(gateway_id: bytes) -> None:
+    """Take the gateway out again."""
+    _gateways.pop(gateway_id, None)
