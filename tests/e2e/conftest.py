@@ -21,6 +21,10 @@ LOST_SOON = {"TORPOR_SERVERLESS_CLAIM_MS": "1000"}  # a connector that died is m
 _numbers = itertools.count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "faults: breaks the engine, whose logs may tell of it")
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running engine, by its name `store-server`."""
@@ -58,11 +62,18 @@ def pool(cluster: Cluster, endpoint: Endpoint) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def _watched(request: pytest.FixtureRequest) -> None:
-    """Remember where the engine's logs were before the story."""
-    if "cluster" in request.fixturenames:
-        engine = request.getfixturevalue("cluster")
-        request.node.stash[ENGINE] = (engine, engine.marks())
+def _watched(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Look at what the engine writes during the story: without a fault, it has no errors to tell of."""
+    if "cluster" not in request.fixturenames:
+        yield
+        return
+    engine: Cluster = request.getfixturevalue("cluster")
+    marks = engine.marks()
+    request.node.stash[ENGINE] = (engine, marks)
+    yield
+    if request.node.get_closest_marker("faults") is None:
+        logs = engine.logs(marks)
+        assert not [sign for sign in ("Traceback", " ERROR ", " CRITICAL ") if sign in logs]
 
 
 @pytest.hookimpl(wrapper=True)

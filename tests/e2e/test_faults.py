@@ -19,7 +19,7 @@ from tests.support.stories import engines, sleeping_actor
 
 Request = Future[httpx.Response]
 
-pytestmark = [pytest.mark.e2e, engines("sqlite-daphne", "postgresql-uvicorn")]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, engines("sqlite-daphne", "postgresql-uvicorn")]
 
 
 def test_the_worker_is_killed_while_the_runner_is_awaited(cluster, endpoint, pool):
@@ -84,6 +84,16 @@ def test_the_web_process_of_the_runner_is_killed_and_comes_back(cluster, endpoin
     assert (again.status_code, again.json()["generation"]) == (200, first["generation"])
     assert again.json()["count"] == first["count"] + 1
     assert_running_in(cluster, endpoint, actor_id, generations=[0])
+
+
+def test_the_runner_dies_and_another_one_answers(cluster, endpoint, pool):
+    actor_id = cluster.api.create_actor(pool)
+    assert cluster.api.call(actor_id).status_code == 200
+    endpoint.kill()
+    endpoint.start()
+    answer = cluster.api.call(actor_id)
+    assert (answer.status_code, answer.json()["generation"]) == (200, 1)
+    assert_running_in(cluster, endpoint, actor_id, generations=[0, 1])
 
 
 def test_an_endpoint_that_fails_is_named_in_a_prompt_refusal(cluster, endpoint, pool):

@@ -53,7 +53,7 @@ def test_a_websocket_echoes(cluster, normal_pool):
 def test_a_large_body_goes_there_and_back(cluster, normal_pool):
     pool, _ = normal_pool
     actor_id = cluster.api.create_actor(pool)
-    body = "x" * (5 * 1024 * 1024)
+    body = "x" * (15 * 1024 * 1024)
     with Api(cluster.urls[1]) as other:
         answer = other.call(actor_id, "/echo", "POST", content=body)
     assert answer.status_code == 200

@@ -119,6 +119,14 @@ class Cluster:
         """Return the recorded arrows of an actor, oldest first: at, source, target, label, generation, …"""
         return list(json.loads(self.manage("timeline", actor_id, "--json")))
 
+    def wait_recorded(self, actor_id: str, label: str) -> None:
+        """Wait until the newest arrow of the actor has this label."""
+
+        def recorded() -> bool:
+            return self.timeline(actor_id)[-1]["label"] == label
+
+        wait_until(recorded, lambda: f"{label!r} is the newest of {self.timeline(actor_id)}")
+
     def marks(self) -> dict[str, int]:
         """Return how much each process has written so far; see `logs`."""
         return {child.name: child.log.stat().st_size if child.log.exists() else 0 for child in self.children}

@@ -56,10 +56,12 @@ class Endpoint(Application):
     """An application whose runners the engine starts, by `GET {url}/start`."""
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until it listens; when started again, where it did before."""
         earlier = len(self.events("listening"))
         super().start()
-        self.url = f"http://127.0.0.1:{self.wait('listening', earlier + 1)['port']}"
+        port = self.wait("listening", earlier + 1)["port"]
+        self.command[-2:] = ["--port", str(port)]
+        self.url = f"http://127.0.0.1:{port}"
 
     def hold(self) -> None:
         """Let every `GET /start` from now on wait until `go`."""
