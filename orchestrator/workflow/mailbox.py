@@ -11,8 +11,9 @@ import logging
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,9 @@ class Letter:
     workflow: str
     key: str
     signal: Signal
+
+
+Carrier = Callable[[list[Letter]], None]
 
 
 def shard_of(key: str) -> int:
@@ -93,9 +97,23 @@ def post_on_commit(workflow: str, key: str, *signals: Signal) -> None:
 
 def post_all(letters: Iterable[Letter]) -> None:
     """Post many signals in one round trip."""
+    if posted := list(letters):
+        _carrier(posted)
+
+
+@contextmanager
+def carried_by(carrier: Carrier) -> Iterator[None]:
+    """Have whatever this process posts carried by something else than Redis, for a simulation."""
+    global _carrier
+    before, _carrier = _carrier, carrier
+    try:
+        yield
+    finally:
+        _carrier = before
+
+
+def _carry(letters: list[Letter]) -> None:
     addressed = [(letter, shard_of(letter.key)) for letter in letters]
-    if not addressed:
-        return
     pipeline = get_redis().pipeline(transaction=False)
     for letter, shard in addressed:
         name = letter.workflow
@@ -111,6 +129,9 @@ def post_all(letters: Iterable[Letter]) -> None:
 def send_task(workflow: str, shard: int) -> None:
     """Enqueue the task that drains a shard; by name, as the tasks live in higher houses."""
     app.send_task(f"{workflow}.advance_shard", args=(shard,), ignore_result=True)
+
+
+_carrier: Carrier = _carry
 
 
 class Postman:

@@ -18,41 +18,41 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Gathers messages, letters, timers and hints; `perform` sends them."""
+    """Gathers messages (channel, payload), letters, timers (workflow, key, due) and hints; `perform` sends them."""
 
     def __init__(self) -> None:
-        self._messages: list[tuple[str, bytes]] = []
-        self._letters: list[Letter] = []
-        self._timers: list[tuple[str, str, datetime]] = []
-        self._hints: set[str] = set()
+        self.messages: list[tuple[str, bytes]] = []
+        self.letters: list[Letter] = []
+        self.timers: list[tuple[str, str, datetime]] = []
+        self.hints: set[str] = set()
 
     def publish(self, channel: str, payload: bytes) -> None:
         """Publish on the bus, in order."""
-        self._messages.append((channel, payload))
+        self.messages.append((channel, payload))
 
     def post(self, workflow: str, key: str, signal: Signal) -> None:
         """Post to a mailbox, in order."""
-        self._letters.append(Letter(workflow, key, signal))
+        self.letters.append(Letter(workflow, key, signal))
 
     def set_timer(self, workflow: str, key: str, due: datetime) -> None:
         """Have a Tick posted at `due`, promptly; the row's `due_at` makes it certain."""
-        self._timers.append((workflow, key, due))
+        self.timers.append((workflow, key, due))
 
     def hint(self, channel: str) -> None:
         """Tell one background consumer on this channel of the channel layer to look at its rows."""
-        self._hints.add(channel)
+        self.hints.add(channel)
 
     def perform(self) -> None:
         """Do it all. A store that is away is logged, not raised: what was committed stands."""
         try:
             pipeline = get_redis().pipeline(transaction=False)
-            for channel, payload in self._messages:
+            for channel, payload in self.messages:
                 pipeline.publish(channel, payload)
-            timers.add(pipeline, self._timers)
-            if self._messages or self._timers:
+            timers.add(pipeline, self.timers)
+            if self.messages or self.timers:
                 pipeline.execute()
-            mailbox.post_all(self._letters)
-            for channel in self._hints:
+            mailbox.post_all(self.letters)
+            for channel in self.hints:
                 hint(channel)
         except (redis.RedisError, OSError):
             logger.exception("effects lost", extra={"action": "effects_lost"})
