@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Gathers messages (channel, payload), letters, timers (workflow, key, due) and hints; `perform` sends them."""
+    """Gathers messages (channel, payload), letters, timers (workflow, key, due), hints; `perform` sends them."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
