@@ -1,9 +1,15 @@
-"""Integration tests find an empty Valkey, and the default namespace if they ask for it."""
+"""Integration tests find an empty Valkey, and the default namespace and a whole engine if they ask for them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
 
 from tests.support.management import Management
+from tests.support.scripted_runner import ScriptedRunner
+from tests.support.web import engine
+from tests.support.workers import Worker, working
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +35,43 @@ def namespace(db):
 def api(namespace):
     """The management API, in that namespace."""
     return Management()
+
+
+@pytest.fixture
+def env(settings) -> Callable[..., None]:
+    """Change variables of the environment, as the settings know them, for this test."""
+
+    def change(**variables: Any) -> None:
+        settings.ENV = settings.ENV.model_copy(update=variables)
+
+    return change
+
+
+@pytest.fixture
+def worker(transactional_db) -> Iterator[Worker]:
+    """A worker and a sweeper; they run until the test is over."""
+    with working() as running:
+        yield running
+
+
+@pytest.fixture
+async def engine_url(namespace) -> AsyncIterator[str]:
+    """The engine's web process, inside this one; its URL."""
+    async with engine() as url:
+        yield url
+
+
+@pytest.fixture
+async def host(engine_url) -> AsyncIterator[Callable[..., Awaitable[ScriptedRunner]]]:
+    """Connect runners; options as `ScriptedRunner` has them. They leave after the test."""
+    runners: list[ScriptedRunner] = []
+
+    async def connect(**options: Any) -> ScriptedRunner:
+        runner = ScriptedRunner(engine_url, **options)
+        runners.append(runner)
+        await runner.connect()
+        return runner
+
+    yield connect
+    for runner in runners:
+        await runner.end()

@@ -1,0 +1,305 @@
+"""One runner's socket without the socket."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+
+from orchestrator.errors import Forbidden
+from orchestrator.ids import new_id
+from runners.connection import (
+    Address,
+    CommandCursor,
+    Events,
+    InvalidInitialPacket,
+    InvalidUrl,
+    TokenMissing,
+    check_token,
+    parse_query,
+    read_init,
+)
+from runners.errors import RunnerProtocolError
+from runners.protocol.codec import encode_to_server
+from runners.protocol.messages import (
+    ActorCheckpoint,
+    ActorIntentSleep,
+    ActorIntentStop,
+    ActorStateRunning,
+    ActorStateStopped,
+    EventActorIntent,
+    EventActorSetAlarm,
+    EventActorStateUpdate,
+    EventWrapper,
+    StopCode,
+    ToServerInit,
+    ToServerStopping,
+)
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+RUNNER, ACTOR, OTHER = (new_id() for _ in range(3))
+RUNNING = EventActorStateUpdate(ActorStateRunning())
+STOPPED = EventActorStateUpdate(ActorStateStopped(StopCode.OK, None))
+
+
+# The request to connect
+
+
+@pytest.mark.parametrize(
+    ("query", "address"),
+    [
+        (b"protocol_version=7&namespace=default&runner_key=k", Address(7, "default", "k")),
+        (b"runner_key=a%2Fb%20c&namespace=n+s&protocol_version=65535", Address(65535, "n s", "a/b c")),
+        (b"protocol_version=007&namespace=n&runner_key=k&more=1", Address(7, "n", "k")),
+        (b"protocol_version=4&namespace=n&runner_key=%C3%A4", Address(4, "n", "ä")),
+    ],
+)
+def test_the_query_names_version_namespace_and_key(query, address):
+    assert parse_query(query) == address
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"",
+        b"namespace=n&runner_key=k",
+        b"protocol_version=&namespace=n&runner_key=k",
+        b"protocol_version=x&namespace=n&runner_key=k",
+        b"protocol_version=-1&namespace=n&runner_key=k",
+        b"protocol_version=7.0&namespace=n&runner_key=k",
+        b"protocol_version=65536&namespace=n&runner_key=k",
+        b"protocol_version=%D9%A7&namespace=n&runner_key=k",
+        b"protocol_version=" + b"9" * 10_000 + b"&namespace=n&runner_key=k",
+        b"protocol_version=7&runner_key=k",
+        b"protocol_version=7&namespace=n",
+        b"protocol_version=7&namespace=&runner_key=k",
+        b"protocol_version=7&namespace=n&runner_key=",
+        b"protocol_version=7&namespace=n&runner_key=a%00b",
+        b"protocol_version=7&namespace=%00&runner_key=k",
+    ],
+)
+def test_a_query_that_lacks_something_is_refused(query):
+    with pytest.raises(InvalidUrl):
+        parse_query(query)
+
+
+def test_without_a_token_of_the_engine_any_offer_is_good():
+    check_token([], "")
+    check_token(["rivet", "rivet_token.anything"], "")
+
+
+def test_the_engines_token_must_be_among_the_offers():
+    check_token(["rivet_token.secret", "rivet"], "secret")
+    with pytest.raises(TokenMissing):
+        check_token(["rivet"], "secret")
+    with pytest.raises(Forbidden):
+        check_token(["rivet", "rivet_token.Secret"], "secret")
+
+
+INIT = ToServerInit("pool", 1, 10, None, None)
+
+
+@pytest.mark.parametrize("version", [4, 5, 6, 7])
+def test_the_first_frame_is_the_init(version):
+    assert read_init(encode_to_server(INIT, version), version) == INIT
+
+
+@pytest.mark.parametrize(
+    ("frame", "version", "error"),
+    [
+        (None, 7, RunnerProtocolError),
+        (b"", 7, RunnerProtocolError),
+        (b"\xff", 7, RunnerProtocolError),
+        (encode_to_server(INIT, 7) + b"\0", 7, RunnerProtocolError),
+        (encode_to_server(INIT, 7), 3, RunnerProtocolError),
+        (encode_to_server(INIT, 7), 8, RunnerProtocolError),
+        (encode_to_server(ToServerInit("a\0b", 1, 10, None, None), 7), 7, RunnerProtocolError),
+        (encode_to_server(ToServerStopping(), 7), 7, InvalidInitialPacket),
+    ],
+)
+def test_any_other_first_frame_is_refused(frame, version, error):
+    with pytest.raises(error):
+        read_init(frame, version)
+
+
+# Events
+
+
+def event(index, inner=RUNNING, *, actor_id=ACTOR, generation=0):
+    return EventWrapper(ActorCheckpoint(actor_id, generation, index), inner)
+
+
+def ledger(*indexes):
+    events = Events(RUNNER)
+    events.hear([event(index) for index in indexes], NOON)
+    return events
+
+
+def done(index, *, over=False, actor_id=ACTOR, generation=0):
+    return (actor_id, generation, index, over)
+
+
+def acks(events):
+    return {(ack.actor_id, ack.generation): ack.index for ack in events.take_acks()}
+
+
+@pytest.mark.parametrize(
+    ("inner", "report"),
+    [
+        (RUNNING, {"t": "running"}),
+        (STOPPED, {"t": "stopped", "ok": True, "message": None}),
+        (
+            EventActorStateUpdate(ActorStateStopped(StopCode.ERROR, "no")),
+            {"t": "stopped", "ok": False, "message": "no"},
+        ),
+        (EventActorIntent(ActorIntentSleep()), {"t": "sleep_intent"}),
+        (EventActorIntent(ActorIntentStop()), {"t": "stop_intent"}),
+        (EventActorSetAlarm(5), {"t": "alarm", "at_ms": 5}),
+        (EventActorSetAlarm(None), {"t": "alarm", "at_ms": None}),
+    ],
+)
+def test_an_event_is_a_signal_to_its_actor(inner, report):
+    signal = {"t": "from_runner", "runner_id": RUNNER, "generation": 3, "index": 4, "report": report}
+    assert Events(RUNNER).hear([event(4, inner, generation=3)], NOON) == [(ACTOR, signal)]
+
+
+def test_an_event_under_way_is_not_sent_twice_but_one_dealt_with_is():
+    events = ledger(0)
+    assert events.hear([event(0)], NOON) == []
+    events.processed([done(0)])
+    assert len(events.hear([event(0)], NOON)) == 1, "its ack may have been lost"
+
+
+@pytest.mark.parametrize("actor_id", ["", "act1", ACTOR.upper(), ACTOR + "0", "ä" * 30])
+def test_an_event_of_an_id_that_is_not_ours_is_ignored(actor_id):
+    events = Events(RUNNER)
+    assert events.hear([event(0, actor_id=actor_id), event(0)], NOON) != []
+    assert events.known == {(ACTOR, 0)}
+
+
+def test_what_is_not_dealt_with_is_said_again_after_a_while_and_then_after_another():
+    events = ledger(0)
+    later, interval = NOON + timedelta(seconds=1), timedelta(seconds=3)
+    events.hear([event(1)], later)
+    again = events.repeat(heard_before=later, now=NOON + interval)
+    assert [signal["index"] for _, signal in again] == [0]
+    assert [signal["index"] for _, signal in events.repeat(NOON + interval, NOON + interval)] == [1]
+    events.processed([done(0), done(1)])
+    assert events.repeat(NOON + 9 * interval, NOON + 9 * interval) == []
+
+
+def test_the_last_event_of_a_living_actor_is_never_acknowledged():
+    events = ledger(0)
+    events.processed([done(0)])
+    assert acks(events) == {}
+    events.hear([event(1), event(2)], NOON)
+    events.processed([done(1)])
+    events.processed([done(2)])
+    assert acks(events) == {(ACTOR, 0): 1}
+    assert acks(events) == {}, "an ack is due once"
+
+
+def test_a_life_that_is_over_is_acknowledged_to_its_end_and_forgotten():
+    events = ledger(0)
+    events.hear([event(1, STOPPED)], NOON)
+    events.processed([done(0), done(1, over=True)])
+    assert acks(events) == {(ACTOR, 0): 1}
+    assert events.known == set()
+
+
+def test_a_stale_message_takes_no_ack_back():
+    events = ledger(0, 1, 2, 3)
+    events.processed([done(3)])
+    events.processed([done(1)])
+    assert acks(events) == {(ACTOR, 0): 2}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_of_an_older_life_is_acknowledged_once_the_next_was_started(late):
+    """An npm client would let it prune what the next life has said."""
+    events = ledger(0)
+    events.hear([event(1, STOPPED)], NOON)
+    if late:
+        events.start(ACTOR, 1)
+    events.processed([done(0), done(1, over=True)])
+    if not late:
+        events.start(ACTOR, 1)
+    assert acks(events) == {}
+    events.hear([event(0, generation=1), event(1, generation=1)], NOON)
+    events.processed([done(1, generation=1)])
+    assert acks(events) == {(ACTOR, 1): 0}
+
+
+def test_a_later_life_of_one_actor_touches_no_other_actors_acks():
+    events = ledger(0, 1)
+    events.processed([done(1)])
+    events.start(OTHER, 7)
+    assert acks(events) == {(ACTOR, 0): 0}
+
+
+def test_a_runner_has_what_it_has_spoken_of_and_what_it_was_sent():
+    events = ledger(0)
+    events.start(OTHER, 2)
+    assert events.known == {(ACTOR, 0), (OTHER, 2)}
+    events.processed([done(5, over=True, actor_id=OTHER, generation=2)])
+    assert events.known == {(ACTOR, 0)}
+
+
+moves = st.lists(
+    st.one_of(
+        st.tuples(st.just("start"), st.integers(0, 3)),
+        st.tuples(st.just("hear"), st.integers(0, 3), st.integers(0, 5)),
+        st.tuples(st.just("done"), st.integers(0, 3), st.integers(0, 5), st.booleans()),
+        st.tuples(st.just("take")),
+    )
+)
+
+
+@given(moves)
+def test_whatever_happens_an_ack_prunes_nothing_that_a_present_life_still_needs(script):
+    """Needed is the newest event of the newest life that is not over."""
+    events, newest, said, over = Events(RUNNER), -1, {}, set()
+    for move in script:
+        match move:
+            case ("start", generation):
+                events.start(ACTOR, generation)
+                newest = max(newest, generation)
+            case ("hear", generation, index):
+                events.hear([event(index, generation=generation)], NOON)
+                said[generation] = max(index, said.get(generation, -1))
+                newest = max(newest, generation)
+            case ("done", generation, index, ended) if index <= said.get(generation, -1):
+                events.processed([done(index, over=ended, generation=generation)])
+                over |= {generation} if ended else set()
+            case ("take",):
+                for ack in events.take_acks():
+                    if newest not in over and newest in said:
+                        assert ack.generation == newest
+                        assert ack.index < said[newest]
+
+
+# The command log
+
+
+def test_commands_are_sent_in_order_and_once():
+    cursor = CommandCursor(held=False)
+    assert [cursor.next_is(seq) for seq in (1, 2, 2, 1)] == [True, True, False, False]
+    assert not cursor.behind
+
+
+def test_a_gap_is_noticed_and_closed():
+    cursor = CommandCursor(held=False)
+    assert not cursor.next_is(3)
+    assert cursor.behind
+    cursor.skip_to(3)
+    assert not cursor.behind
+    assert cursor.next_is(4)
+    cursor.skip_to(2)
+    assert cursor.sent_seq == 4, "it never goes back"
+
+
+def test_nothing_is_sent_to_a_runner_that_has_not_spoken_yet():
+    cursor = CommandCursor(held=True)
+    assert not cursor.next_is(1)
+    assert not cursor.behind
+    cursor.held = False
+    assert cursor.behind, "what came meanwhile has to be read from the log"
