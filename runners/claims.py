@@ -9,9 +9,10 @@ from django.db.models import Q
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
+from orchestrator.ids import is_id
 from orchestrator.timeline import record
 from orchestrator.workflow import mailbox
-from runners.models import ServerlessConnection
+from runners.models import Runner, RunnerConfig, ServerlessConnection
 
 State = ServerlessConnection.State
 _BEGIN_ANEW = [State.STARTING, State.OPEN, State.READY]
@@ -84,10 +85,23 @@ def renew(*, connector_id: str, now: datetime | None = None) -> dict[str, str]:
     return dict(mine.values_list("pk", "state"))
 
 
+def is_runner_of(*, pool_id: str, runner_id: str) -> bool:
+    """Say whether a stream of the pool may name this runner, which will be drained with it."""
+    if not is_id(runner_id):
+        return False
+    runner = Runner.objects.filter(pk=runner_id).values("namespace_id", "name").first()
+    return runner is not None and RunnerConfig.objects.filter(pk=pool_id, **runner).exists()
+
+
 def release(*, connector_id: str, now: datetime | None = None) -> None:
-    """Let go of the claims at once, as the connector ends: others need not wait for the lease."""
+    """Let go of the claims at once, as the connector ends: others need not wait for the lease.
+
+    The pools look at their requests: those that were to end have ended with the connector.
+    """
     mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
     mine.update(claimed_until=(now or timezone.now()) - timedelta(seconds=1))
+    for pool_id in mine.order_by().values_list("pool_id", flat=True).distinct():
+        mailbox.post_on_commit("pools", pool_id, {"t": "bump"})
 
 
 def _lease() -> timedelta:

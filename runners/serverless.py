@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ from runners.start_request import (
     StartFailed,
     check_answer,
     connection_error,
+    invalid_payload,
     read_init,
     start_headers,
     start_url,
@@ -43,15 +45,24 @@ POLLS_AT_ONCE = 8
 BODY_BYTES = 4 * BODY_EXCERPT
 
 
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """A request that is held here."""
+
+    pool_id: str
+    task: asyncio.Task[None]
+    ready: dict[str, Any] | None = None  # the signal that names its runner
+    ours: bool = True  # else another connector has it, or may have it
+
+
 class Connector(LeanConsumer):
     """Holds streams for as long as the process lives; made by the first hint."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._id = new_id()
-        self._streams: dict[str, asyncio.Task[None]] = {}
-        self._ready: dict[str, tuple[str, str]] = {}  # by request: pool, runner
-        self._ended: dict[str, tuple[str, dict[str, Any]]] = {}  # by request: pool, signal
+        self._streams: dict[str, _Stream] = {}  # by request
+        self._over: dict[str, tuple[str, list[dict[str, Any]]]] = {}  # by request: pool, what to tell it
         self._polls: set[asyncio.Task[None]] = set()
         self._pollers = ThreadPoolExecutor(POLLS_AT_ONCE, thread_name_prefix="poll")
         self._hint = asyncio.Event()
@@ -71,9 +82,10 @@ class Connector(LeanConsumer):
                 self._hint.set()
         finally:
             keeper.cancel()
-            for stream in self._streams.values():
-                stream.cancel()
-            await asyncio.gather(keeper, *self._streams.values(), return_exceptions=True)
+            streams = list(self._streams.values())
+            for stream in streams:
+                self._let_go(stream)
+            await asyncio.gather(keeper, *(stream.task for stream in streams), return_exceptions=True)
             await self._client.aclose()
             await run_db(claims.release, connector_id=self._id)
 
@@ -90,16 +102,19 @@ class Connector(LeanConsumer):
 
     async def _look(self) -> None:
         """Renew claims, end what is to be ended, repeat what was not heard, and claim what nobody holds."""
-        if self._streams or self._ended:
+        if self._streams or self._over:
             states = await run_db(claims.renew, connector_id=self._id)
             for id_, stream in list(self._streams.items()):
-                if states.get(id_, State.CLOSING) == State.CLOSING:
-                    stream.cancel()
+                if id_ not in states:
+                    self._let_go(stream)
+                elif states[id_] == State.CLOSING:
+                    stream.task.cancel()
             self._repeat(states)
         room = settings.ENV.serverless_streams - len(self._streams)
         if room > 0:
             for request in await run_db(claims.claim, connector_id=self._id, limit=room):
-                self._streams[request.id] = asyncio.create_task(self._hold(request))
+                task = asyncio.create_task(self._hold(request))
+                self._streams[request.id] = _Stream(request.pool_id, task)
         for config in await run_db(polls.claim_polls, limit=POLLS_AT_ONCE):
             task = asyncio.create_task(run_db_in(self._pollers, polls.poll, config))
             self._polls.add(task)
@@ -110,22 +125,32 @@ class Connector(LeanConsumer):
         if not task.cancelled() and (error := task.exception()):
             logger.error("metadata poll failed", exc_info=error, extra={"action": "poll_failed"})
 
+    def _let_go(self, stream: _Stream) -> None:
+        """End a stream without a word: how the request goes on is another connector's to tell."""
+        stream.ours = False
+        stream.task.cancel()
+
     def _repeat(self, states: dict[str, str]) -> None:
         """Tell again what the rows do not show yet: Redis may have lost it (DESIGN §2, rule 4)."""
-        for id_, (pool_id, signal) in list(self._ended.items()):
+        for id_, (pool_id, signals) in list(self._over.items()):
             if id_ in states:
-                postman.post(POOLS, pool_id, signal)
+                self._tell(pool_id, *signals)
             else:
-                del self._ended[id_]
-        for id_, (pool_id, runner_id) in self._ready.items():
-            if states.get(id_) in (State.STARTING, State.OPEN):
-                postman.post(POOLS, pool_id, {"t": "ready", "request_id": id_, "runner_id": runner_id})
+                del self._over[id_]
+        for id_, stream in self._streams.items():
+            if stream.ready is not None and states.get(id_) in (State.STARTING, State.OPEN):
+                self._tell(stream.pool_id, stream.ready)
+
+    def _tell(self, pool_id: str, *signals: dict[str, Any]) -> None:
+        for signal in signals:
+            postman.post(POOLS, pool_id, signal)
 
     async def _hold(self, request: Claimed) -> None:
         """Send the request and hold its stream to the end; then tell the pool how it went."""
+        stream = self._streams[request.id]
         ended: dict[str, Any] = {"t": "ended", "request_id": request.id}
         try:
-            await self._stream(request)
+            await self._receive_stream(request, stream)
         except StartFailed as failure:
             ended |= {"error": failure.error, "status": failure.status}
         except httpx.HTTPError as error:
@@ -134,12 +159,14 @@ class Connector(LeanConsumer):
             logger.exception("start request failed", extra={"action": "start_failed"})
             ended |= {"error": "internal_error"}
         finally:
-            self._streams.pop(request.id, None)
-            self._ready.pop(request.id, None)
-            self._ended[request.id] = (request.pool_id, ended)
-            postman.post(POOLS, request.pool_id, ended)
+            if self._streams.get(request.id) is stream:
+                del self._streams[request.id]
+            if stream.ours:
+                signals = [ended] if stream.ready is None else [stream.ready, ended]
+                self._over[request.id] = (request.pool_id, signals)
+                self._tell(request.pool_id, ended)
 
-    async def _stream(self, request: Claimed) -> None:
+    async def _receive_stream(self, request: Claimed, stream: _Stream) -> None:
         headers = start_headers(
             request.headers,
             endpoint=settings.ENV.public_url,
@@ -152,12 +179,14 @@ class Connector(LeanConsumer):
         async with self._client.stream("GET", start_url(request.url), headers=headers) as answer:
             body = await _excerpt(answer) if answer.status_code != 200 else ""
             check_answer(answer.status_code, answer.headers.get("content-type", ""), body)
-            opened = {"t": "opened", "request_id": request.id, "status": answer.status_code}
-            postman.post(POOLS, request.pool_id, opened)
+            self._tell(request.pool_id, {"t": "opened", "request_id": request.id, "status": answer.status_code})
             async for event in EventSource(answer).aiter_sse():
-                if event.event == "message" and request.id not in self._ready:
-                    self._ready[request.id] = (request.pool_id, read_init(event.data))
-                    self._repeat({request.id: State.OPEN})
+                if event.event == "message" and stream.ready is None:
+                    runner_id = read_init(event.data)
+                    if not await run_db(claims.is_runner_of, pool_id=request.pool_id, runner_id=runner_id):
+                        raise invalid_payload("no runner of this pool", event.data)
+                    stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
+                    self._tell(request.pool_id, stream.ready)
 
 
 async def _excerpt(answer: httpx.Response) -> str:

@@ -64,11 +64,11 @@ def read_init(data: str) -> str:
     try:
         payload = base64.b64decode(data.strip(), validate=True)
     except (binascii.Error, ValueError):
-        raise _invalid("invalid base64 message", data) from None
+        raise invalid_payload("invalid base64 message", data) from None
     try:
         return codec.decode_serverless_init(payload).runner_id
     except RunnerProtocolError:
-        raise _invalid("invalid payload", data) from None
+        raise invalid_payload("invalid payload", data) from None
 
 
 def connection_error(error: BaseException) -> StartFailed:
@@ -77,7 +77,8 @@ def connection_error(error: BaseException) -> StartFailed:
     return StartFailed({"serverless_connection_error": {"message": message[:BODY_EXCERPT]}})
 
 
-def _invalid(message: str, data: str) -> StartFailed:
+def invalid_payload(message: str, data: str) -> StartFailed:
+    """Return the failure for a stream whose first message is not what it should be."""
     return StartFailed(
         {"serverless_invalid_sse_payload": {"message": message, "raw_payload": data[:BODY_EXCERPT]}}, 200
     )
