@@ -24,7 +24,7 @@ from orchestrator.server.limits import HEADER_LINE_BYTES, HEADERS, HEADERS_BYTES
 DRAIN_SECONDS = 5
 """How long a client that was refused may go on sending: it reads the answer only when it is done, or never."""
 
-# All that Autobahn has to see; it would check or fold the rest: Origin, extensions, cookies.
+# All that Daphne and Autobahn have to see; they would check, fold or refuse some of the rest.
 _HANDSHAKE = (
     b"host",
     b"upgrade",
@@ -33,6 +33,7 @@ _HANDSHAKE = (
     b"sec-websocket-version",
     b"sec-websocket-protocol",
 )
+_CONTROL_BYTES = frozenset(range(0x20)) - {0x09} | {0x7F}
 
 
 def decode_path(raw_path: bytes) -> str:
@@ -105,13 +106,16 @@ class Request(WebRequest):  # type: ignore[misc]  # daphne has no types
         self.headers = [
             (name.lower(), value) for name, values in self.requestHeaders.getAllRawHeaders() for value in values
         ]
+        if any(_CONTROL_BYTES.intersection(value) for _, value in self.headers):
+            self.basic_error(400, b"Bad Request", "a header has a control character")
+            return None
         if self.requestHeaders.getRawHeaders(b"upgrade", [b""])[0].lower() == b"websocket":
             self.server.ws_factory.upgraded = self
             self.server.closed(self.channel)
-            kept = {name: self.requestHeaders.getRawHeaders(name) for name in _HANDSHAKE}
-            self.requestHeaders = Headers({name: values for name, values in kept.items() if values})
         else:
             self.registerProducer(self.outflow, True)
+        kept = {name: self.requestHeaders.getRawHeaders(name) for name in _HANDSHAKE}
+        self.requestHeaders = Headers({name: values for name, values in kept.items() if values})
         return super().process()
 
     def handle_reply(self, message: dict[str, Any]) -> None:

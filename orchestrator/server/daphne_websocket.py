@@ -11,6 +11,7 @@ from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol  # type: ignore[import-untyped]
 
 from orchestrator.server.daphne_flow import Inbox, Outflow
+from orchestrator.server.daphne_reactor import reactor
 from orchestrator.server.limits import ACCEPT_SECONDS, CLOSE_SECONDS, GOING_AWAY, WEBSOCKET_BYTES, closing
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         self.outflow = Outflow()
         self._handshaking = False
         self._early = b""
+        self._hanging_up: Any = None
 
     def makeConnection(self, transport: Any) -> None:
         """Take over the connection from HTTP."""
@@ -69,10 +71,12 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Tell the application who ended the connection and why."""
         self.outflow.stopProducing()
+        if self._hanging_up and self._hanging_up.active():
+            self._hanging_up.cancel()
         server = self.factory.server_class
         server.closed(self)
         server.protocol_disconnected(self)
-        if self.closedByMe or self.failedByMe:
+        if self.closedByMe:
             code, reason = self.localCloseCode, (self.localCloseReason or b"").decode(errors="replace")
         elif not wasClean:
             code, reason = 1006, ""
@@ -81,8 +85,10 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
             self.application_queue.put_nowait(event)
 
     def dropConnection(self, abort: bool = False) -> None:
-        """Hang up; without a reset after a complete closing handshake, which Autobahn would send."""
+        """Hang up. After a complete closing handshake without a reset, unless the client takes nothing."""
         super().dropConnection(abort=abort and not self.wasClean)
+        if self._hanging_up is None:
+            self._hanging_up = reactor.callLater(CLOSE_SECONDS, self.transport.abortConnection)
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         """Write a message of the application; over a closing WebSocket it goes nowhere.
@@ -168,7 +174,6 @@ class Factory(WebSocketFactory):  # type: ignore[misc]  # daphne has no types
             closeHandshakeTimeout=CLOSE_SECONDS,
             echoCloseCodeReason=True,
             failByDrop=False,
-            maxFramePayloadSize=WEBSOCKET_BYTES,
             maxMessagePayloadSize=WEBSOCKET_BYTES,
             openHandshakeTimeout=0,  # a handshake is read whole before it comes here
             tcpNoDelay=True,

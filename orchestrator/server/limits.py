@@ -1,7 +1,7 @@
 """What both servers allow, and how they close a WebSocket."""
 
 WEBSOCKET_BYTES = 40 * 1024 * 1024
-"""The longest WebSocket message or frame, either way: a client may send 32 MiB (PROTOCOL §5.5)."""
+"""The longest WebSocket message, either way: a client may send 32 MiB (PROTOCOL §5.5)."""
 BODY_MARGIN_BYTES = 64 * 1024
 """How much more of a request body is read than the gateway takes, so that the gateway itself gives the answer."""
 HEADER_LINE_BYTES = 128 * 1024
@@ -15,8 +15,8 @@ READ_BUFFER_BYTES = 256 * 1024
 ACCEPT_SECONDS = 120
 """How long an application may take to accept a WebSocket: it waits for its actor to wake (DESIGN §11)."""
 KEEP_ALIVE_SECONDS = 75
-CLOSE_SECONDS = 10
-"""How long the client may take to answer a WebSocket's close."""
+CLOSE_SECONDS = 5
+"""How long a client may take to answer a WebSocket's close, and to take what was written before it hangs up."""
 STOP_SECONDS = 5
 """How long requests and sockets may take to end at SIGTERM, after the callbacks of `orchestrator.lifespan`."""
 

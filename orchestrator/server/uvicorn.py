@@ -20,6 +20,7 @@ from websockets.frames import Frame
 from orchestrator import lifespan
 from orchestrator.server.guard import Application
 from orchestrator.server.limits import (
+    CLOSE_SECONDS,
     GOING_AWAY,
     HEADER_LINE_BYTES,
     HEADERS,
@@ -48,6 +49,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             self._tell(*self._own_close)
         self._told = True
         super().handle_close(event)
+        self._hang_up_later()
 
     def handle_parser_exception(self) -> None:
         """Say why the connection fails, and read on for a while: a client still sending must get to read it."""
@@ -57,7 +59,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.write_eof()
         self._resume_reading()
-        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        self._hang_up_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application, unless it knows."""
@@ -90,7 +92,12 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self._resume_reading()
-        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        self._hang_up_later()
+
+    def _hang_up_later(self) -> None:
+        """Don't wait forever for a client that does not answer a close, or takes nothing."""
+        if self.close_timer is None:
+            self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def _resume_reading(self) -> None:
         if self.read_paused:

@@ -23,7 +23,8 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 async def test_path_query_and_headers_reach_the_application_untouched(served: Served) -> None:
     request = (
         b"PATCH /a%2Fb%20c;p=%C3%BC/~'(*)?x=%20&y=a+b&z=%2f HTTP/1.1\r\nHost: x.test:1\r\nX-Many: 1\r\n"
-        b"x_under: yes\r\nX-Many: 2,3\r\nDaphne-Root-Path: /evil\r\nX-Latin: f\xfcr\r\nX-MANY: 4\r\n\r\n"
+        b"x_under: yes\r\nX-Many: 2,3\r\nDaphne-Root-Path: /evil\r\nX-Latin: f\xfcr\r\nX-MANY: 4\r\n"
+        b"X-Utf8: \xc3\x85\r\n\r\n"
     )
     async with served.talk(request) as (reader, writer):
         head, body = await answer(reader)
@@ -41,7 +42,12 @@ async def test_path_query_and_headers_reach_the_application_untouched(served: Se
         assert scope["root_path"] == ""
         assert scope["client"] == list(writer.get_extra_info("sockname"))
         assert [value for name, value in scope["headers"] if name == "x-many"] == ["1", "2,3", "4"]
-        for header in (["x_under", "yes"], ["daphne-root-path", "/evil"], ["x-latin", "f\xfcr"]):
+        for header in (
+            ["x_under", "yes"],
+            ["daphne-root-path", "/evil"],
+            ["x-latin", "f\xfcr"],
+            ["x-utf8", "\xc3\x85"],
+        ):
             assert header in scope["headers"]
         assert head.count(b"set-cookie:") == 2
         assert b"\r\nserver:" not in head
@@ -95,6 +101,8 @@ async def test_daphne_refuses_a_body_that_is_too_long_without_reading_it(served:
         error = json.loads(body)
         assert (error["group"], error["code"]) == ("guard", "invalid_request_body")
         assert error["metadata"]["reason"]
+        with pytest.raises(TimeoutError):  # no 100 Continue behind it
+            await asyncio.wait_for(reader.read(1), 0.1)
         writer.write(bytes(MIB))  # it may go on sending for a while, and does not see a reset
         await writer.drain()
     assert served.get("/").status_code == 200
@@ -143,7 +151,14 @@ async def test_a_response_that_fails_half_way_is_cut_off(served: Served) -> None
 
 
 @pytest.mark.parametrize(
-    "request_", [b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n"]
+    "request_",
+    [
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x1cb\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX Y: a\r\n\r\n",
+    ],
 )
 async def test_a_malformed_request_is_answered_400(served: Served, request_: bytes) -> None:
     async with served.talk(request_) as (reader, _):

@@ -167,7 +167,7 @@ PATH = b"/scope%2Fb%20c;p=%C3%BC/~'(*)?x=%20&y=a+b&z=%2f"
 async def test_path_query_and_headers_of_a_handshake_reach_the_application_untouched(served: Served) -> None:
     headers = (
         b"X-Many: 1\r\nx_under: yes\r\nX-Many: 2,3\r\nDaphne-Root-Path: /evil\r\nX-Latin: f\xfcr\r\nX-MANY: 4\r\n"
-        b"Origin: app://x\r\nSec-WebSocket-Protocol: rivet, rivet_token.a%20b\r\n"
+        b"Origin: nonsense\r\nX-Utf8: \xc3\x85\r\nSec-WebSocket-Protocol: rivet, rivet_token.a%20b\r\n"
     )
     async with served.talk(HANDSHAKE % (PATH, headers)) as (reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
@@ -188,6 +188,7 @@ async def test_path_query_and_headers_of_a_handshake_reach_the_application_untou
         assert ["x_under", "yes"] in scope["headers"]
         assert ["daphne-root-path", "/evil"] in scope["headers"]
         assert ["x-latin", "f\xfcr"] in scope["headers"]
+        assert ["x-utf8", "\xc3\x85"] in scope["headers"]
         assert ["host", "x.test:1"] in scope["headers"]
 
 
@@ -216,11 +217,11 @@ async def test_a_handshake_can_be_refused(served: Served, path: str, status: int
 
 async def test_a_client_may_send_before_it_is_accepted(served: Served) -> None:
     async with served.talk(HANDSHAKE % (b"/wait?0.4", b"")) as (reader, writer):
-        for word in (b"early", b"bird"):
+        for word in (b"ear\r\n\r\nly", b"bird"):
             await asyncio.sleep(0.1)
             writer.write(frame(2, word))
         await reader.readuntil(b"\r\n\r\n")
-        assert await reader.readexactly(10 + 7 + 6) == b"\x81\x08accepted\x82\x05early\x82\x04bird"
+        assert await reader.readexactly(10 + 11 + 6) == b"\x81\x08accepted\x82\x09ear\r\n\r\nly\x82\x04bird"
     await served.journal(1)
 
 
@@ -259,3 +260,12 @@ async def test_a_client_whose_messages_nobody_receives_is_not_read_from(served: 
                 sent += len(message)
         assert sent < 32 * MIB
         writer.transport.abort()
+
+
+async def test_a_client_that_closes_but_takes_nothing_is_hung_up_on_in_the_end(served: Served) -> None:
+    async with served.talk(HANDSHAKE % (b"/flood", b"")) as (_, writer):
+        writer.transport.pause_reading()
+        await served.sent("messages")
+        writer.write(frame(8, b"\x03\xe8"))
+        assert await served.journal(1) == ["websocket.disconnect"]
+        assert await served.sent("messages") < 64
