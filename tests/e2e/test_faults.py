@@ -76,14 +76,16 @@ def test_redis_is_emptied_with_the_wake_in_it(cluster, endpoint, pool):
 
 def test_the_web_process_of_the_runner_is_killed_and_comes_back(cluster, endpoint, pool):
     actor_id = cluster.api.create_actor(pool)
-    first = cluster.api.call(actor_id).json()
+    assert cluster.api.call(actor_id).status_code == 200
     cluster.webs[0].kill()
     cluster.webs[0].start()
     cluster.wait_healthy(0)
-    again = cluster.api.call(actor_id)
-    assert (again.status_code, again.json()["generation"]) == (200, first["generation"])
-    assert again.json()["count"] == first["count"] + 1
-    assert_running_in(cluster, endpoint, actor_id, generations=[0])
+    answer = cluster.api.call(actor_id)
+    assert answer.status_code == 200
+    generation = answer.json()["generation"]
+    assert generation in (0, 1)  # 1: this machine was so slow that the runner had been given up meanwhile
+    assert answer.json()["count"] == 2 - generation
+    assert_running_in(cluster, endpoint, actor_id, generations=list(range(generation + 1)))
 
 
 def test_the_runner_dies_and_another_one_answers(cluster, endpoint, pool):
