@@ -6,16 +6,17 @@ from orchestrator.workflow import sweep
 
 
 class ActorsConfig(AppConfig):
-    """Has the actors looked after by the sweep, and tells the pools how much they need."""
+    """Has the actors looked after by the sweep; tells pools how much they need and runners what they have."""
 
     name = "actors"
 
     def ready(self) -> None:
         """Register with the sweep and the pools; models can be imported only now."""
         from actors import hosting, queue, turn
-        from runners import pools
+        from runners import hosted, pools
 
         pools.register_demand(queue.count_demand)
+        hosted.register_hosted(hosting.spoken_lives)
         sweep.register(
             sweep.Swept(turn.ACTORS, queue.overdue), sweep.Swept(hosting.HOSTING, lambda now, limit: [])
         )

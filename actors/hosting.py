@@ -51,8 +51,6 @@ def _pass_on(runner_id: str, signal: dict[str, Any], outbox: Outbox) -> None:
             seen_at = datetime.fromisoformat(signal["seen_at"])
             kind = _KINDS[StopReason(signal["reason"])]
             _tell_all(runner_id, lifecycle.RunnerLost(runner_id, seen_at, kind), outbox)
-        case "missing":
-            _find_missing(runner_id, signal, outbox)
 
 
 def _offer(runner_id: str, outbox: Outbox) -> None:
@@ -71,16 +69,10 @@ def _tell_all(runner_id: str, signal: lifecycle.Signal, outbox: Outbox) -> None:
         outbox.post(ACTORS, actor_id, encoded)
 
 
-def _find_missing(runner_id: str, signal: dict[str, Any], outbox: Outbox) -> None:
-    """Tell the actors that the runner, having reconnected, neither spoke of nor was told to start.
-
-    A runner keeps the last event of each actor it has and repeats it after every init (see `connection.py`).
-    """
-    known = {(actor_id, generation) for actor_id, generation in signal["known"]}
-    hosted = Actor.objects.filter(runner_id=runner_id, event_index__gte=0).values_list("pk", "generation")
-    for actor_id, generation in hosted:
-        if (actor_id, generation) not in known:
-            outbox.post(ACTORS, actor_id, encode_signal(lifecycle.Missing(runner_id, generation)))
+def spoken_lives(runner_id: str) -> set[tuple[str, int]]:
+    """Return (actor id, generation) of the actors a runner has that it has told anything of."""
+    hosted = Actor.objects.filter(runner_id=runner_id, event_index__gte=0)
+    return set(hosted.values_list("pk", "generation"))
 
 
 WORKFLOW = Workflow(HOSTING, apply, lambda key, error: None)

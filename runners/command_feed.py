@@ -12,6 +12,7 @@ from runners import services
 from runners.background import spawn
 from runners.channel import LogEntry
 from runners.connection import CommandCursor, Events
+from runners.hosted import hosted_lives
 from runners.models import Command
 from runners.protocol import codec
 from runners.protocol.messages import CommandStartActor, ToClientCommands
@@ -19,8 +20,8 @@ from runners.send_queue import SendQueue
 
 LOG_VERSION = codec.VERSIONS[-1]
 """The log keeps every frame in the newest version; only version 4 has another form of it."""
-TOLD_MISSING = 3
-"""So many times a reconnected runner's actors are compared with what it has: Redis may lose the news."""
+COMPARISONS = 3
+"""So many times a returned runner's actors are compared with what it has: Redis may lose the news."""
 
 
 class CommandFeed:
@@ -35,7 +36,7 @@ class CommandFeed:
         self._version = protocol_version
         self._cursor = CommandCursor(held=reused)
         self._repeats_awaited = reused
-        self._comparisons = TOLD_MISSING if reused else 0
+        self._comparisons = COMPARISONS if reused else 0
         self._reading: asyncio.Task[None] | None = None
 
     def hear(self, entry: LogEntry) -> None:
@@ -61,7 +62,7 @@ class CommandFeed:
         if self._cursor.behind:
             self.catch_up()
         if self._comparisons:
-            self._compare()
+            spawn(self._compare())
 
     def catch_up(self) -> None:
         """Read the log and send what has not been sent. What fails is done again by the next `look`."""
@@ -74,6 +75,7 @@ class CommandFeed:
             newest, log = await run_db(services.command_log, runner_id=runner_id, after_seq=sent)
             if self._cursor.held:
                 self._release(newest, log)
+                await self._compare()
             else:
                 for command in log:
                     if command.seq > self._cursor.sent_seq:  # else it came over the bus meanwhile
@@ -84,20 +86,24 @@ class CommandFeed:
                 return
 
     def _release(self, newest: int, log: list[Command]) -> None:
-        """Send a reused runner every stop, and the starts of lives it has not spoken of."""
+        """Send a returned runner every stop, and the starts of lives it has not spoken of."""
         for command in log:
-            had = (command.actor_id, command.generation) in self._events.known
+            had = (command.actor_id, command.generation) in self._events.seen
             if command.kind == Command.Kind.STOP or not had:
                 self._send(bytes(command.frame))
         self._cursor.held = False
         self._cursor.skip_to(newest)
-        self._compare()
 
-    def _compare(self) -> None:
-        """Have the actors found that the runner has forgotten (`actors/hosting.py`)."""
+    async def _compare(self) -> None:
+        """Tell the actors that a returned runner has forgotten: it should have them and has not spoken of them.
+
+        First the rows are read, then what was heard is looked at: whatever the rows know was heard before.
+        """
         self._comparisons -= 1
-        known = sorted(self._events.known)
-        postman.post("hosting", self._events.runner_id, {"t": "missing", "known": known})
+        runner_id = self._events.runner_id
+        hosted = await run_db(hosted_lives, runner_id)
+        for actor_id, generation in sorted(hosted - self._events.seen):
+            postman.post("actors", actor_id, {"t": "missing", "runner_id": runner_id, "generation": generation})
 
     def _send(self, frame: bytes) -> None:
         message = codec.decode_to_client(frame, LOG_VERSION)

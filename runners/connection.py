@@ -154,19 +154,12 @@ class Events:
 
     runner_id: str
     seen: set[tuple[str, int]] = field(default_factory=set)  # (actor, generation) spoken of here, not yet over
-    started: set[tuple[str, int]] = field(default_factory=set)  # those whose start was sent here, likewise
-    _newest: dict[str, int] = field(default_factory=dict)  # newest generation of each actor in those sets
+    _newest: dict[str, int] = field(default_factory=dict)  # newest generation of each actor spoken of or started
     _waiting: dict[EventKey, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
     _acks: dict[str, tuple[int, int]] = field(default_factory=dict)  # by actor: generation, index
 
-    @property
-    def known(self) -> set[tuple[str, int]]:
-        """The (actor, generation) pairs the runner has, as far as this connection can tell."""
-        return self.seen | self.started
-
     def start(self, actor_id: str, generation: int) -> None:
         """Take note of a start that is sent now."""
-        self.started.add((actor_id, generation))
         self._outdate(actor_id, generation)
 
     def hear(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
@@ -200,7 +193,6 @@ class Events:
                 self._acks[actor_id] = max((generation, last), self._acks.get(actor_id, (-1, -1)))
             if over:
                 self.seen.discard((actor_id, generation))
-                self.started.discard((actor_id, generation))
                 if self._newest.get(actor_id) == generation:
                     del self._newest[actor_id]
 

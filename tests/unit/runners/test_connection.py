@@ -173,7 +173,7 @@ def test_an_event_under_way_is_not_sent_twice_but_one_dealt_with_is():
 def test_an_event_of_an_id_that_is_not_ours_is_ignored(actor_id):
     events = Events(RUNNER)
     assert events.hear([event(0, actor_id=actor_id), event(0)], NOON) != []
-    assert events.known == {(ACTOR, 0)}
+    assert events.seen == {(ACTOR, 0)}
 
 
 def test_what_is_not_dealt_with_is_said_again_after_a_while_and_then_after_another():
@@ -203,7 +203,7 @@ def test_a_life_that_is_over_is_acknowledged_to_its_end_and_forgotten():
     events.hear([event(1, STOPPED)], NOON)
     events.processed([done(0), done(1, over=True)])
     assert acks(events) == {(ACTOR, 0): 1}
-    assert events.known == set()
+    assert events.seen == set()
 
 
 def test_a_stale_message_takes_no_ack_back():
@@ -234,14 +234,6 @@ def test_a_later_life_of_one_actor_touches_no_other_actors_acks():
     events.processed([done(1)])
     events.start(OTHER, 7)
     assert acks(events) == {(ACTOR, 0): 0}
-
-
-def test_a_runner_has_what_it_has_spoken_of_and_what_it_was_sent():
-    events = ledger(0)
-    events.start(OTHER, 2)
-    assert events.known == {(ACTOR, 0), (OTHER, 2)}
-    events.processed([done(5, over=True, actor_id=OTHER, generation=2)])
-    assert events.known == {(ACTOR, 0)}
 
 
 moves = st.lists(
