@@ -1,0 +1,190 @@
+"""The engine of a simulated world: Redis as a model, workers that run the real workflows, the sweep, the bus."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from django.db import connection, transaction
+
+from actors import hosting, queue, tasks as actor_tasks
+from orchestrator.workflow import mailbox
+from orchestrator.workflow.mailbox import Letter
+from orchestrator.workflow.outbox import Outbox
+from orchestrator.workflow.pump import Workflow
+from runners import pool_tasks, tasks as runner_tasks
+from tests.simulation.world import World
+
+SHARDS = 4
+BATCH = 16
+LEASE_SECONDS = 3.0
+SWEEP_SECONDS = 1.0
+WORKFLOWS: dict[str, Workflow] = {
+    workflow.name: workflow
+    for workflow in (actor_tasks.WORKFLOW, runner_tasks.WORKFLOW, pool_tasks.WORKFLOW, hosting.WORKFLOW)
+}
+Place = tuple[str, int]
+"""Workflow and shard."""
+
+
+class Crash(Exception):
+    """The worker is killed here."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One signal in a mailbox."""
+
+    id: int
+    letter: Letter
+
+
+class Engine:
+    """Mailboxes, workers, timers, pub/sub. What Redis holds can be wiped at any moment."""
+
+    def __init__(self, world: World, after_commit: Callable[[], None]) -> None:
+        self.world = world
+        self.hint: Callable[[], None] = lambda: None  # a connector is told to look
+        self._after_commit = after_commit
+        self._mailboxes: dict[Place, list[Entry]] = defaultdict(list)
+        self._ids = count()
+        self._locked: dict[Place, datetime] = {}
+        self._timers: dict[tuple[str, str], datetime] = {}
+        self._subscribers: dict[str, list[Callable[[bytes], None]]] = defaultdict(list)
+        world.later(SWEEP_SECONDS, self._sweep)
+        if world.faults.wipe_every:
+            world.later(world.random.expovariate(1 / world.faults.wipe_every), self._wipe)
+
+    # Redis
+
+    def carry(self, letters: list[Letter]) -> None:
+        """Put letters into their mailboxes, as `mailbox.post` does, and have a worker look."""
+        for letter in letters:
+            place = (letter.workflow, mailbox.shard_of(letter.key) % SHARDS)
+            self._mailboxes[place].append(Entry(next(self._ids), letter))
+            if self.world.chance(self.world.faults.twice, "a signal delivered twice"):
+                self._mailboxes[place].append(Entry(next(self._ids), letter))
+            if not self.world.chance(self.world.faults.lost_task, "a task lost"):
+                self.world.soon(self._work, place)
+
+    def subscribe(self, channel: str, handler: Callable[[bytes], None]) -> None:
+        """Have messages of a channel delivered."""
+        self._subscribers[channel].append(handler)
+
+    def unsubscribe(self, channel: str, handler: Callable[[bytes], None]) -> None:
+        """Deliver no more."""
+        if handler in self._subscribers[channel]:
+            self._subscribers[channel].remove(handler)
+
+    def _publish(self, channel: str, payload: bytes) -> None:
+        for handler in list(self._subscribers[channel]):
+            self.world.later(0.001, self._deliver, channel, handler, payload)
+
+    def _deliver(self, channel: str, handler: Callable[[bytes], None], payload: bytes) -> None:
+        if handler in self._subscribers[channel]:
+            handler(payload)
+
+    def _wipe(self) -> None:
+        faults = self.world.faults
+        if not faults.wipe_every:
+            return
+        self.world.chance(1.0, "redis wiped")
+        self._mailboxes.clear()
+        self._timers.clear()
+        self._locked.clear()
+        self.world.later(self.world.random.expovariate(1 / faults.wipe_every), self._wipe)
+
+    @property
+    def waiting(self) -> int:
+        """Signals in all mailboxes."""
+        return sum(len(entries) for entries in self._mailboxes.values())
+
+    # Workers
+
+    def _work(self, place: Place) -> None:
+        """Drain one batch of a mailbox, as one turn of the pump does."""
+        entries = self._mailboxes[place][: self.world.random.randint(1, BATCH)]
+        if not entries or self._locked.get(place, self.world.now) > self.world.now:
+            return
+        try:
+            outboxes = [self._apply(place[0], entries)]
+            if self.world.chance(self.world.faults.lapsed_lease, "two workers, one batch"):
+                outboxes.append(self._apply(place[0], entries))
+            if self.world.chance(self.world.faults.crash_after_commit, "worker killed after its commit"):
+                raise Crash
+        except Crash:
+            self._lock(place)
+            return
+        done = {entry.id for entry in entries}
+        self._mailboxes[place] = [entry for entry in self._mailboxes[place] if entry.id not in done]
+        for outbox in outboxes:
+            self._perform(outbox)
+        if self._mailboxes[place]:
+            self.world.soon(self._work, place)
+
+    def _lock(self, place: Place) -> None:
+        """A dead worker's lease: nobody drains the mailbox until it lapses."""
+        self._locked[place] = self.world.now + timedelta(seconds=LEASE_SECONDS)
+
+    def _apply(self, name: str, entries: list[Entry]) -> Outbox:
+        batch: dict[str, list[dict[str, Any]]] = {}
+        for entry in entries:
+            batch.setdefault(entry.letter.key, []).append(entry.letter.signal)
+        for key, signals in batch.items():
+            self.world.tell(f"{name:8} {key[-6:]} {' '.join(_short(signal) for signal in signals)}")
+        outbox = Outbox()
+        with transaction.atomic():
+            WORKFLOWS[name].apply(batch, outbox, self.world.now)
+            if self.world.chance(self.world.faults.crash_before_commit, "worker killed before its commit"):
+                raise Crash
+        self._after_commit()
+        return outbox
+
+    def _perform(self, outbox: Outbox) -> None:
+        kept = lambda: not self.world.chance(self.world.faults.lost_effect, "an effect lost")  # noqa: E731
+        for channel, payload in outbox.messages:
+            if kept():
+                self._publish(channel, payload)
+        for workflow, key, due in outbox.timers:
+            self._timers[workflow, key] = due
+            self.world.later((due - self.world.now).total_seconds(), self._timer, workflow, key, due)
+        self.carry([letter for letter in outbox.letters if kept()])
+        if outbox.hints and kept():
+            self.hint()
+
+    # Time
+
+    def _timer(self, workflow: str, key: str, due: datetime) -> None:
+        if self._timers.get((workflow, key)) == due:
+            del self._timers[workflow, key]
+            self.carry([Letter(workflow, key, {"t": "tick"})])
+
+    def _sweep(self) -> None:
+        now = self.world.now
+        overdue = {
+            actor_tasks.WORKFLOW.name: queue.overdue(now, 500),
+            runner_tasks.RUNNERS: runner_tasks.overdue(now, 500),
+            pool_tasks.POOLS: pool_tasks.overdue(now, 500),
+        }
+        self.carry([Letter(name, key, {"t": "tick"}) for name, keys in overdue.items() for key in keys])
+        for place, entries in self._mailboxes.items():
+            if entries:
+                self.world.soon(self._work, place)
+        if pool_tasks.unclaimed(now):
+            self.hint()
+        self.world.later(SWEEP_SECONDS, self._sweep)
+
+
+def quick_database() -> None:
+    """Let commits not wait for the disk: nothing here survives the run."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous=OFF")
+
+
+def _short(signal: dict[str, Any]) -> str:
+    if signal["t"] == "from_runner":
+        return f"{signal['report']['t']}({signal['generation']}.{signal['index']})"
+    return str(signal["t"])

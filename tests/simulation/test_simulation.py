@@ -1,0 +1,23 @@
+"""The simulator, on many seeds."""
+
+import pytest
+
+from tests.simulation.run import simulate
+from tests.simulation.world import NONE
+
+SEEDS = range(1, 13)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_fault_breaks_an_invariant(seed: int) -> None:
+    outcome = simulate(seed)
+    assert outcome.counts["request answered"] > 20, outcome.counts
+
+
+def test_without_faults_every_request_is_answered() -> None:
+    outcome = simulate(1000, faults=NONE)
+    assert outcome.counts["request answered"] > 50
+    outcomes = {what for what in outcome.counts if what.startswith("request ")}
+    assert outcomes <= {"request answered", "request gone"}, outcome.counts
