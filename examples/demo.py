@@ -52,6 +52,7 @@ def show(engine: httpx.Client, url: str) -> None:
         wait_until(lambda: is_asleep(engine, actor_id))
         print("\nA request wakes it. It is the next generation, and counts anew:")
         ask(engine, "GET", f"/gateway/{actor_id}/")
+        print(f"\nThe engine can draw what happened: .venv/bin/python manage.py timeline {actor_id} --mermaid")
     finally:
         if actor_id is not None:
             engine.delete(f"/actors/{actor_id}", params={"namespace": "default"})

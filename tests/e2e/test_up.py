@@ -116,6 +116,15 @@ def test_one_command_starts_an_engine_and_ctrl_c_stops_it(up: Callable[..., Up])
         assert secret.stat().st_mode & 0o077 == 0
     assert "\x1b[" not in said, "no colours in a file"
 
+    demo = [sys.executable, "examples/demo.py", "--engine", engine.url]
+    shown = subprocess.run(demo, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert re.findall(r'"count": \d, "generation": \d', shown) == [
+        '"count": 1, "generation": 0',
+        '"count": 2, "generation": 0',
+        '"count": 2, "generation": 0',
+        '"count": 1, "generation": 1',
+    ]
+
     children = engine.children()
     assert len(children) == 5
     assert str(engine.pid) in refused(engine.state)
