@@ -1,15 +1,11 @@
-"""The management API inside the test's own process: calls, rows to find, and a worker to carry out signals."""
+"""The management API inside the test's own process: calls, and rows to find."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import connections
 from django.http import HttpRequest
 from django.test import AsyncRequestFactory, Client
 
@@ -142,32 +138,3 @@ def signals(workflow: str, key: str) -> list[dict[str, Any]]:
 
     found: Any = get_redis().xrange(mailbox.stream_name(workflow, mailbox.shard_of(key)))
     return [json.loads(values[b"s"]) for _, values in found if values[b"k"].decode() == key]
-
-
-@contextmanager
-def worker() -> Iterator[None]:
-    """Carry out the signals of actors meanwhile, in a thread, as a Celery worker would."""
-    done = threading.Event()
-    thread = threading.Thread(target=_work, args=(done,))
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _work(done: threading.Event) -> None:
-    from django.conf import settings
-
-    from actors.tasks import advance_shard
-    from orchestrator.redis import get_redis
-    from orchestrator.workflow import mailbox
-
-    try:
-        while not done.wait(0.005):
-            for shard in range(settings.ENV.shards):
-                if get_redis().exists(mailbox.stream_name("actors", shard)):
-                    advance_shard(shard)
-    finally:
-        connections.close_all()

@@ -14,7 +14,8 @@ from orchestrator.moments import to_ms
 from orchestrator.redis import get_redis
 from runners.models import ActorName
 from tests.support.api import wait_until
-from tests.support.management import Management, make_actor, make_destroyed_actor, make_pool, signals, worker
+from tests.support.management import Management, make_actor, make_destroyed_actor, make_pool, signals
+from tests.support.workers import working
 
 UNKNOWN_ID = "0" * 30
 BODY = {"name": "counter", "runner_name_selector": "pool", "crash_policy": "sleep"}
@@ -245,7 +246,7 @@ class TestSleepAndReschedule:
 class TestDelete:
     def test_it_is_destroyed_when_the_answer_comes(self, api, namespace, pool):
         actor_id = api.ok("POST", "/actors", BODY | {"key": "k"})["actor"]["actor_id"]
-        with worker():
+        with working():
             assert api.ok("DELETE", f"/actors/{actor_id}") == {}
             assert _read(api, Actor(pk=actor_id))["destroy_ts"] is not None
             assert api.ok("GET", "/actors", query={"name": "counter"})["actors"] == []
@@ -258,7 +259,7 @@ class TestDelete:
             answer = threads.submit(_in_thread, api.ok, "DELETE", f"/actors/{actor.pk}")
             wait_until(lambda: signals("actors", actor.pk) != [], lambda: "the signal is there")
             get_redis().flushall()
-            with worker():
+            with working():
                 assert answer.result() == {}
 
     def test_without_a_worker_it_is_an_error_in_time(self, api, namespace, monkeypatch):

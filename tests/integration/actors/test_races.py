@@ -6,7 +6,8 @@ import pytest
 from django.db import connections
 
 from actors.models import Actor
-from tests.support.management import Management, make_pool, worker
+from tests.support.management import Management, make_pool
+from tests.support.workers import working
 
 CALLERS = 8
 BODY = {"name": "counter", "key": "k", "runner_name_selector": "pool", "crash_policy": "sleep"}
@@ -50,7 +51,7 @@ def test_get_or_create_gives_everybody_the_same_actor_and_one_has_made_it(namesp
 def test_many_may_destroy_one_actor(namespace):
     make_pool(namespace)
     actor_id = Management().ok("POST", "/actors", BODY)["actor"]["actor_id"]
-    with worker():
+    with working():
         answers = _at_once("DELETE", f"/actors/{actor_id}", [None] * CALLERS)
     assert [answer.status for answer in answers] == [200] * CALLERS
     assert Actor.objects.get(pk=actor_id).destroyed_at is not None

@@ -35,7 +35,7 @@ def _put(api, config, name="pool"):
 
 def _refused(api, config):
     answer = api.send("PUT", "/runner-configs/pool", {"datacenters": {"default": config}})
-    assert answer.status == 400
+    assert answer.status == 400, answer.body
     return answer
 
 
