@@ -18,8 +18,6 @@ async def run_db(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
     return await run_db_in(_THREADS, function, *args, **kwargs)
 
 
-async def run_db_in(
-    threads: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
+async def run_db_in(threads: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run such a function in threads of the caller's: one that also waits for others would hold up the rest."""
     return await database_sync_to_async(function, thread_sensitive=False, executor=threads)(*args, **kwargs)

@@ -46,9 +46,7 @@ class TimelineEntry(models.Model):
         verbose_name_plural = "timeline entries"
         indexes = [
             models.Index(fields=["actor_id", "at"], name="timeline_actor", condition=~models.Q(actor_id="")),
-            models.Index(
-                fields=["runner_id", "at"], name="timeline_runner", condition=~models.Q(runner_id="")
-            ),
+            models.Index(fields=["runner_id", "at"], name="timeline_runner", condition=~models.Q(runner_id="")),
             models.Index(
                 fields=["connection_id", "at"],
                 name="timeline_connection",

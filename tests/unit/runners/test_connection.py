@@ -169,7 +169,11 @@ def test_an_event_under_way_is_not_sent_twice_but_one_dealt_with_is():
     assert len(events.hear([event(0)], NOON)) == 1, "its ack may have been lost"
 
 
-@pytest.mark.parametrize("actor_id", ["", "act1", ACTOR.upper(), ACTOR + "0", "ä" * 30])
+@pytest.mark.parametrize(
+    "actor_id",
+    ["", "act1", ACTOR.upper(), ACTOR + "0", "ä" * 30],
+    ids=["empty", "short", "capitals", "long", "foreign letters"],
+)
 def test_an_event_of_an_id_that_is_not_ours_is_ignored(actor_id):
     events = Events(RUNNER)
     assert events.hear([event(0, actor_id=actor_id), event(0)], NOON) != []
