@@ -188,14 +188,18 @@ class ScriptedRunner:
         for message in messages:
             await self.socket.send(encode_to_server(message, self.version))
 
+    def event(self, actor_id: str, event: Event, generation: int | None = None) -> EventWrapper:
+        """Return an event of an actor with its number, and remember it."""
+        of = self.lives[actor_id] if generation is None else generation
+        index = self._indexes[actor_id] = self._indexes.get(actor_id, -1) + 1
+        wrapper = EventWrapper(ActorCheckpoint(actor_id, of, index), event)
+        self._history.setdefault(actor_id, []).append(wrapper)
+        return wrapper
+
     async def say(self, actor_id: str, *events: Event, generation: int | None = None) -> None:
-        """Tell the engine events of an actor, each in a message of its own, and remember them."""
+        """Tell the engine events of an actor, each in a message of its own."""
         for event in events:
-            of = self.lives[actor_id] if generation is None else generation
-            index = self._indexes[actor_id] = self._indexes.get(actor_id, -1) + 1
-            wrapper = EventWrapper(ActorCheckpoint(actor_id, of, index), event)
-            self._history.setdefault(actor_id, []).append(wrapper)
-            await self.send(ToServerEvents((wrapper,)))
+            await self.send(ToServerEvents((self.event(actor_id, event, generation),)))
 
     async def take(self, kind: type[K], wanted: Callable[[K], bool] = lambda message: True) -> K:
         """Return the first message of that kind not taken yet, waiting for it, and use it up."""

@@ -21,6 +21,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.tasks = 0
+        self.sweeps = 0
         self.errors: list[BaseException] = []
         self._ended = threading.Event()
         self._going = threading.Event()
@@ -71,6 +72,7 @@ class Worker:
                 continue
             if time.monotonic() >= sweep_at:
                 _sweep()
+                self.sweeps += 1
                 sweep_at = time.monotonic() + SWEEP_SECONDS
             taken: Any = client.brpop([queue], timeout=SWEEP_SECONDS)  # type: ignore[arg-type]
             if taken:
