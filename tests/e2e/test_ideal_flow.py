@@ -37,15 +37,14 @@ OLDER_CLIENTS = pytest.mark.parametrize("endpoint", ["node-2.1.5", "node-2.0.33"
 @APPLICATIONS
 def test_a_request_to_a_sleeping_actor_takes_the_ideal_flow(cluster, endpoint, pool):
     actor_id = sleeping_actor(cluster, endpoint, pool)
-    cluster.wait_recorded(actor_id, "end of the stream")
-    earlier = len(cluster.timeline(actor_id))
+    earlier = len(cluster.wait_recorded(actor_id, "end of the stream"))
 
     answer = cluster.api.call(actor_id)
 
     assert (answer.status_code, answer.json()["actorId"]) == (200, actor_id)
     assert_started_once_more(endpoint, pool, actor_id)
-    cluster.wait_recorded(actor_id, "response start")
-    assert [path(arrow) for arrow in cluster.timeline(actor_id)[earlier:]] == IDEAL_FLOW
+    recorded = cluster.wait_recorded(actor_id, "response start", since=earlier)
+    assert [path(arrow) for arrow in recorded] == IDEAL_FLOW
 
 
 @engines("postgresql-daphne")

@@ -119,13 +119,16 @@ class Cluster:
         """Return the recorded arrows of an actor, oldest first: at, source, target, label, generation, …"""
         return list(json.loads(self.manage("timeline", actor_id, "--json")))
 
-    def wait_recorded(self, actor_id: str, label: str) -> None:
-        """Wait until the newest arrow of the actor has this label."""
+    def wait_recorded(self, actor_id: str, label: str, since: int = 0) -> list[Arrow]:
+        """Wait until an arrow of this label is recorded after the first `since`; return the timeline after them."""
+        latest: list[Arrow] = []
 
         def recorded() -> bool:
-            return self.timeline(actor_id)[-1]["label"] == label
+            latest[:] = self.timeline(actor_id)[since:]
+            return label in [arrow["label"] for arrow in latest]
 
-        wait_until(recorded, lambda: f"{label!r} is the newest of {self.timeline(actor_id)}")
+        wait_until(recorded, lambda: f"{label!r} is recorded; there is {latest}")
+        return latest
 
     def marks(self) -> dict[str, int]:
         """Return how much each process has written so far; see `logs`."""
