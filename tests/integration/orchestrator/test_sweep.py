@@ -1,0 +1,162 @@
+"""The sweep and the timers: what is overdue is signalled, and no mailbox is forgotten."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from actors import queue
+from orchestrator.celery import app
+from orchestrator.redis import get_redis
+from orchestrator.workflow import mailbox, timers
+from orchestrator.workflow.sweep import BACKLOG_LIMIT, sweep
+from runners import pool_tasks, tasks
+from runners.models import Runner
+from tests.support.management import make_actor, make_pool, make_runner, signals
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECOND = timedelta(seconds=1)
+TICK = {"t": "tick"}
+QUEUE = app.conf.broker_transport_options["global_keyprefix"] + app.conf.task_default_queue
+
+
+def queued_tasks() -> int:
+    return get_redis().llen(QUEUE)
+
+
+def test_what_is_overdue_gets_a_tick_and_nothing_else_does(namespace):
+    now = timezone.now()
+    late = make_actor(namespace, due_at=now - SECOND, alarm_at=now - SECOND)
+    just = make_actor(namespace, due_at=now, alarm_at=now)
+    early = make_actor(namespace, due_at=now + SECOND, alarm_at=now + SECOND)
+    never = make_actor(namespace)
+
+    assert sweep(now) == 2
+
+    assert [signals("actors", actor.pk) for actor in (late, just, early, never)] == [[TICK], [TICK], [], []]
+
+
+def test_runners_and_pools_are_swept_too(namespace):
+    now = timezone.now()
+    runner = make_runner(namespace, "r", state=Runner.State.DRAINING, due_at=now)
+    pool = make_pool(namespace, due_at=now)
+    sweep(now)
+    assert signals("runners", runner.pk) == [TICK]
+    assert signals("pools", pool.pk) == [TICK]
+
+
+def test_a_runner_that_was_heard_of_is_not_late(namespace, settings):
+    now = timezone.now()
+    lost = timedelta(milliseconds=settings.ENV.runner_lost_ms)
+    heard = make_runner(namespace, "heard", due_at=now - SECOND, last_ping_at=now - lost + SECOND)
+    silent = make_runner(namespace, "silent", due_at=now - SECOND, last_ping_at=now - lost)
+    sweep(now)
+    assert (signals("runners", heard.pk), signals("runners", silent.pk)) == ([], [TICK])
+
+
+def test_a_mailbox_that_is_far_behind_gets_no_more_ticks(namespace):
+    now = timezone.now()
+    actor = make_actor(namespace, due_at=now, alarm_at=now)
+    mailbox.post("actors", actor.pk, *[{"t": "wake"}] * BACKLOG_LIMIT)
+    assert sweep(now) == 0
+
+
+def test_a_task_is_sent_for_a_mailbox_that_nobody_drains():
+    mailbox.post("actors", "a", {"t": "wake"})
+    mailbox.post("hosting", "r", {"t": "offer"})
+    get_redis().delete(QUEUE)
+    sweep(timezone.now())
+    assert queued_tasks() == 2
+
+
+def test_no_task_is_sent_for_a_mailbox_somebody_drains():
+    mailbox.post("actors", "a", {"t": "wake"})
+    get_redis().delete(QUEUE)
+    get_redis().set(mailbox.lock_name("actors", mailbox.shard_of("a")), "a worker's token")
+    sweep(timezone.now())
+    assert queued_tasks() == 0
+
+
+def test_tasks_do_not_pile_up_while_workers_are_away():
+    mailbox.post("actors", "a", {"t": "wake"})
+    for _ in range(10):
+        sweep(timezone.now())
+    assert queued_tasks() <= 2
+
+
+def test_after_redis_was_wiped_everything_overdue_is_signalled_again(namespace):
+    now = timezone.now()
+    actors = [make_actor(namespace, due_at=now, alarm_at=now) for _ in range(20)]
+    sweep(now)
+    get_redis().flushall()
+    assert sweep(now) == 20
+    assert all(signals("actors", actor.pk) == [TICK] for actor in actors)
+    assert queued_tasks() == len({mailbox.shard_of(actor.pk) for actor in actors})
+
+
+def test_two_sweepers_at_once_do_no_harm(namespace):
+    now = timezone.now()
+    actor = make_actor(namespace, due_at=now, alarm_at=now)
+    threads = [threading.Thread(target=_sweep_in_a_thread, args=(now,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert signals("actors", actor.pk) == [TICK, TICK]
+
+
+def _sweep_in_a_thread(now) -> None:
+    try:
+        sweep(now)
+    finally:
+        connections.close_all()
+
+
+@pytest.mark.parametrize("overdue", [queue.overdue, tasks.overdue, pool_tasks.overdue])
+def test_overdue_rows_are_found_by_an_index(overdue):
+    """Whoever adds a condition to a sweep must keep it cheap: it runs every second, over all rows."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        with CaptureQueriesContext(connection) as queries:
+            overdue(timezone.now(), 10)
+        explain = "EXPLAIN"
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")  # which it prefers for tables this small
+        else:
+            explain = "EXPLAIN QUERY PLAN"
+        cursor.execute(f"{explain} {queries[0]['sql']}")
+        plan = str(cursor.fetchall())
+    assert "due" in plan.lower().split("index", 1)[1], plan
+
+
+# Timers
+
+
+def test_a_timer_that_is_due_is_taken_once():
+    now = timezone.now()
+    pipeline = get_redis().pipeline()
+    timers.add(pipeline, [("actors", "late", now - SECOND), ("actors", "early", now + 60 * SECOND)])
+    pipeline.execute()
+    assert [(letter.workflow, letter.key, letter.signal) for letter in timers.take_due()] == [
+        ("actors", "late", TICK)
+    ]
+    assert timers.take_due() == []
+
+
+def test_a_later_timer_for_the_same_key_takes_the_place_of_the_earlier():
+    now = timezone.now()
+    pipeline = get_redis().pipeline()
+    timers.add(pipeline, [("actors", "a", now - SECOND)])
+    timers.add(pipeline, [("actors", "a", now + 60 * SECOND)])
+    pipeline.execute()
+    assert timers.take_due() == []
+
+
+def test_no_timers_are_no_trouble():
+    pipeline = get_redis().pipeline()
+    timers.add(pipeline, [])
+    assert pipeline.execute() == []
+    assert timers.take_due() == []
