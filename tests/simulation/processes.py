@@ -174,6 +174,8 @@ class Process:
 
     def _start(self, actor_id: str, generation: int) -> None:
         old = self.instances.get(actor_id)
+        if old is not None and old.generation == generation and not old.next_index:
+            return  # it has not spoken yet, so the engine cannot know; a client that compares indexes ignores this
         if old is not None and old.generation >= generation:
             self.world.fail(f"{actor_id} is started as {generation} where {old.generation} lives: redelivered")
         if old is not None:

@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.conf import settings
 from django.db.models import Count
+from django.test import override_settings
 
 from actors import codec
 from actors.lifecycle import CrashPolicy, Created, Destroy, Life, Start
@@ -22,6 +24,8 @@ from tests.simulation.processes import Census, Process
 from tests.simulation.world import NONE, Faults, World
 
 HOSTED = [Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
+LIMITS = {"actor_stop_ms": 20_000}
+"""Half an hour for an actor that never says stopped is too long a time to simulate."""
 QUIET_SECONDS = 150.0
 """Longer than any deadline of the simulated settings: what is not settled by then never will be."""
 
@@ -52,6 +56,7 @@ class Run:
         epoch_us = lambda: int(self.world.now.timestamp() * 1_000_000)  # noqa: E731
         with ExitStack() as stack:
             stack.enter_context(ids.drawn_from(epoch_us, self.world.random.randrange))
+            stack.enter_context(override_settings(ENV=settings.ENV.model_copy(update=LIMITS)))
             self._clean()
             self.engine = Engine(self.world, self._check)
             stack.enter_context(mailbox.carried_by(self.engine.carry))
@@ -75,7 +80,7 @@ class Run:
 
     def _set_up(self) -> None:
         world, draw = self.world, self.world.random
-        self.namespace = Namespace.objects.get(name="default")
+        self.namespace, _ = Namespace.objects.get_or_create(name="default")
         self.census = Census(world)
         self.gateways = [Gateway(world, self.engine, self.processes) for _ in range(2)]
         self.pools = ["normal"]
