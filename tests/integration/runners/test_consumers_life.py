@@ -148,7 +148,7 @@ async def test_nothing_new_is_given_to_a_runner_that_drains(worker, host, namesp
 async def test_the_actors_of_a_runner_that_does_not_come_back_follow_their_crash_policy(
     worker, host, namespace, env
 ):
-    env(runner_lost_ms=300, runner_eligible_ms=300)
+    env(runner_lost_ms=600, runner_eligible_ms=600, runner_ping_interval_ms=100)
     runner = await host()
     actors = {
         policy: await running_actor(namespace, crash_policy=policy) for policy in ("sleep", "destroy", "restart")
