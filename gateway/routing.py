@@ -54,12 +54,13 @@ def actor_target(path: str, query: str, headers: Mapping[str, str]) -> ActorTarg
 
     Raises:
         PathNotFound: the path names no actor.
-        NoRoute: addressed by header, but the path is not under `/request`.
+        NoRoute: addressed by header, but to another target, or the path is not under `/request`.
         MissingHeader: addressed by header, but no actor is named.
     """
     if path == "/gateway" or path.startswith(PREFIX):
         return _by_path(path, query)
-    if path != "/request" and not path.startswith("/request/"):
+    beneath_request = path == "/request" or path.startswith("/request/")
+    if headers.get("x-rivet-target") != "actor" or not beneath_request:
         raise NoRoute(host=headers.get("host", ""), path=path)
     actor_id = headers.get("x-rivet-actor")
     if not actor_id:

@@ -42,6 +42,12 @@ def test_by_header_only_paths_under_request_are_routed(path):
         actor_target(path, "", {"x-rivet-target": "actor", "x-rivet-actor": "abc"})
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-rivet-target": "elsewhere"}])
+def test_by_header_only_the_target_actor_is_routed(headers):
+    with pytest.raises(NoRoute):
+        actor_target("/request", "", headers | {"x-rivet-actor": "abc"})
+
+
 def test_a_target_without_an_actor_is_refused():
     with pytest.raises(MissingHeader):
         actor_target("/request", "", {"x-rivet-target": "actor"})
