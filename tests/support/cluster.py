@@ -120,7 +120,7 @@ class Cluster:
         return list(json.loads(self.manage("timeline", actor_id, "--json")))
 
     def wait_recorded(self, actor_id: str, label: str, since: int = 0) -> list[Arrow]:
-        """Wait until an arrow of this label is recorded after the first `since`; return the timeline after them."""
+        """Wait until an arrow of this label comes after the first `since`, and return all that do."""
         latest: list[Arrow] = []
 
         def recorded() -> bool:

@@ -11,6 +11,7 @@ from tests.support.endpoint import Application
 
 T = TypeVar("T")
 
+STORY_SECONDS = 300  # the first story waits for its engine to start, on a busy machine for a while
 ENGINES = ("sqlite-daphne", "sqlite-uvicorn", "postgresql-daphne", "postgresql-uvicorn")
 
 
@@ -21,7 +22,7 @@ def engines(*names: str) -> pytest.MarkDecorator:
 
 
 def _engine(name: str) -> object:
-    marks = [pytest.mark.xdist_group(name)]
+    marks = [pytest.mark.xdist_group(name), pytest.mark.timeout(STORY_SECONDS)]
     if name.startswith("postgresql"):
         marks.append(pytest.mark.postgres)
     return pytest.param(name, id=name, marks=marks)
