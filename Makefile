@@ -2,7 +2,7 @@
 # ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo dev check fix test e2e bench requirements
+.PHONY: help up demo dev check fix test e2e simulate bench requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,9 @@ test: $(VENV)/installed-dev ## Run all tests: integration tests on PostgreSQL, t
 
 e2e: $(VENV)/installed-dev ## Run the end-to-end stories alone
 	$(PYTEST) tests/e2e $(ARGS)
+
+simulate: $(VENV)/installed-dev ## Run the simulator on more seeds: make simulate SEEDS="1 2 3"
+	PYTHONHASHSEED=0 SIMULATE_SEEDS="$(or $(SEEDS),$(shell seq 1 100))" $(PYTEST) tests/simulation $(ARGS)
 
 bench: $(VENV)/installed-dev ## Measure requests, wakes, storms and cold starts
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -175,7 +175,7 @@ class GatewayRequest(LeanConsumer):
             await self._pass_on(answer, answers)
             finished = True
         finally:
-            watch.exchanges.discard(exchange)
+            watch.leave(exchange)
             hub.detach(request_id)
             if not finished and answers.failure is None:
                 hub.send_and_forget(route.runner_id, hub.frame(request_id, 1, ToClientRequestAbort()))

@@ -53,18 +53,22 @@ class Watch:
     stops: int = 0  # generations seen to stop since the watch began
     stopped_generation: int = -1
     users: int = 0
-    exchanges: set[Exchange] = field(default_factory=set)
+    exchanges: dict[Exchange, None] = field(default_factory=dict)  # in the order they came
     listeners: list[Callable[[], None]] = field(default_factory=list)
     woken_by_us: bool = False  # the next exchange is the first after a wake that was asked for here
     _informed: bool = False  # something was heard or seen before: what has stopped since has done so in our time
 
     def join(self, exchange: Exchange) -> None:
         """Take an exchange in. One whose route is out of date by now ends at once."""
-        self.exchanges.add(exchange)
+        self.exchanges[exchange] = None
         if self.destroyed:
             exchange.fail(ActorNotFound(actor_id=self.actor_id))
         elif exchange.generation <= self.stopped_generation:
             exchange.fail(ActorStopped(actor_id=self.actor_id))
+
+    def leave(self, exchange: Exchange) -> None:
+        """Forget an exchange that is over."""
+        self.exchanges.pop(exchange, None)
 
     def hear(self, payload: bytes) -> str | None:
         """Take a message of the actor workflow, as it is published (`actors/turn.py`, `actors/services.py`).

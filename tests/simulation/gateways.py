@@ -123,7 +123,7 @@ class Request:
     def _send(self, route: Route) -> None:
         self.attempts += 1
         exchange = self._exchange = Exchange(route, self.world.seconds, self._failed)
-        self.watch.exchanges.add(exchange)
+        self.watch.join(exchange)
         self._deliver(exchange)
 
     def _deliver(self, exchange: Exchange) -> None:
@@ -153,7 +153,7 @@ class Request:
 
     def _failed(self, error: GatewayError) -> None:
         if self._exchange is not None:
-            self.watch.exchanges.discard(self._exchange)
+            self.watch.leave(self._exchange)
             self._exchange = None
         if isinstance(error, ActorStopped):
             self.watch.forget_route()
@@ -166,6 +166,6 @@ class Request:
         self.world.counts[f"request {outcome}"] += 1
         self.watch.listeners.remove(self._step)
         if self._exchange is not None:
-            self.watch.exchanges.discard(self._exchange)
+            self.watch.leave(self._exchange)
             self._exchange = None
         self.gateway.requests.remove(self)

@@ -11,6 +11,7 @@ from runners import channel, services
 from runners.channel import Evict, LogEntry, Processed
 from runners.connection import CommandCursor, Events
 from runners.hosted import hosted_lives
+from runners.hosted import hosted_lives
 from runners.models import Command
 from runners.protocol import codec
 from runners.protocol.messages import (
@@ -278,6 +279,7 @@ class Socket:
         self._grace_ms = int(registration.drain_grace.total_seconds() * 1000)
         self.events = Events(self.runner_id)
         self.cursor = CommandCursor(held=registration.reused)
+        self._comparisons = 0
         self.world.tell(f"socket   {self.runner_id[-6:]} connected, reused={registration.reused}")
         self.engine.subscribe(channel.runner_channel(self.runner_id), self._on_bus)
         self._post({"t": "connected", "socket_id": self.id})
@@ -379,8 +381,6 @@ class Socket:
         self.cursor.skip_to(newest)
         self._compare()
         self._comparisons = 2
-
-    _comparisons = 0
 
     def _compare(self) -> None:
         """Tell the actors that a returned runner has forgotten."""

@@ -47,7 +47,7 @@ def test_the_route_follows_the_newest_generation(messages, route):
 def with_exchange(watch, generation):
     ends = []
     exchange = Exchange(Route("r", generation), 0.0, ends.append)
-    watch.exchanges.add(exchange)
+    watch.join(exchange)
     return ends
 
 
