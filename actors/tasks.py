@@ -18,6 +18,7 @@ from actors.queue import oldest_pending
 from actors.turn import ACTORS, Turn
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
+from orchestrator.statements import lock
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
 from orchestrator.workflow.pump import Batch, Workflow, advance
@@ -40,8 +41,7 @@ def advance_shard(shard: int) -> None:
 def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     """Carry out a batch of signals to many actors, in the transaction of the caller."""
     turn = Turn(now=now, outbox=outbox, limits=limits())
-    rows = Actor.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk")
-    for row in rows:
+    for row in lock(Actor, batch):
         turn.seat(row, [decode_signal(signal) for signal in batch[row.pk]])
     turn.acknowledge(batch)
     while turn.hear():

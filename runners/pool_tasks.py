@@ -11,6 +11,7 @@ from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
 from orchestrator.ids import new_id
 from orchestrator.rows import save_guarded
+from orchestrator.statements import lock
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
 from orchestrator.workflow.pump import Batch, Workflow, advance
@@ -37,7 +38,7 @@ def advance_shard(shard: int) -> None:
 
 def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     """Carry out a batch of signals to pools, in the transaction of the caller."""
-    rows = list(RunnerConfig.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk"))
+    rows = lock(RunnerConfig, batch)
     for row in rows:
         _advance_pool(row, [decode_pool_signal(signal) for signal in batch[row.pk]], outbox, now)
     save_guarded(rows, _COLUMNS)

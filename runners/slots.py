@@ -9,11 +9,11 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db import connection
 
+from orchestrator.statements import add, insert, lock
 from runners.allocation import Candidate, allocate
 from runners.models import Command, Runner
 from runners.protocol import codec
@@ -31,7 +31,16 @@ CANDIDATES = 100
 START_INDEX, STOP_INDEX = 0, 1
 """Command indexes within a generation (PROTOCOL §4.3)."""
 
-_TOGETHER = 100  # SQLite takes no more than a thousand alternatives in one statement
+_NEWEST_SERVING = """
+WITH serving AS (
+    SELECT id, runner_version, used_slots < total_slots AS has_free_slot FROM runners_runner
+    WHERE namespace_id = %s AND name = %s AND state = 'live' AND socket_id <> '' AND last_ping_at >= %s
+)
+SELECT runner_version, id, has_free_slot FROM serving
+WHERE runner_version = (SELECT MAX(runner_version) FROM serving)
+ORDER BY has_free_slot DESC, id LIMIT %s
+"""
+"""In SQL, as every wake asks for it: putting it together from the ORM's parts takes ten times as long."""
 
 Pool = tuple[str, str]
 """Namespace id and name of a pool."""
@@ -54,14 +63,11 @@ class LockedRunners:
         missing = [pool for pool in pools if pool not in self._candidates]
         if not ids and not missing:
             return
-        wanted = Q(pk__in=ids)
         for pool in missing:
-            wanted |= Q(pk__in=Subquery(_with_free_slots(pool, self.now)))
-        newest = _of_version(OuterRef("namespace_id"), OuterRef("name"), self.now)
-        rows = Runner.objects.filter(wanted).annotate(newest=Subquery(newest)).order_by("pk")
-        for runner in rows.select_for_update(no_key=True, of=("self",)):
+            self._newest[pool], with_free_slots = _newest_serving(pool, self.now)
+            ids += with_free_slots
+        for runner in lock(Runner, ids):
             self.rows.setdefault(runner.pk, runner)
-            self._newest[runner.namespace_id, runner.name] = runner.newest
         for pool in missing:
             self._candidates[pool] = [
                 Candidate(row.pk, row.total_slots, row.total_slots - row.used_slots)
@@ -138,13 +144,9 @@ class LockedRunners:
 
     def save(self) -> None:
         """Write the changed counters and the new commands. The row's constraint refuses an oversold slot."""
-        for runner_id, (slots, commands) in sorted(self._changed.items()):
-            if slots or commands:
-                Runner.objects.filter(pk=runner_id).update(
-                    used_slots=F("used_slots") + slots, command_seq=F("command_seq") + commands
-                )
-        if self.commands:
-            Command.objects.bulk_create(self.commands)
+        changed = {runner_id: counts for runner_id, counts in self._changed.items() if any(counts)}
+        add(Runner, ("used_slots", "command_seq"), changed)
+        insert(self.commands)
 
 
 def forget_commands(spent: Iterable[tuple[str, str, int, bool]]) -> None:
@@ -152,34 +154,29 @@ def forget_commands(spent: Iterable[tuple[str, str, int, bool]]) -> None:
 
     Any event of a generation proves that its start arrived; its end proves everything (PROTOCOL §4.4).
     """
-    everything = list(spent)
-    for start in range(0, len(everything), _TOGETHER):
-        ended = Q()
-        for runner_id, actor_id, generation, over in everything[start : start + _TOGETHER]:
-            one = Q(runner_id=runner_id, actor_id=actor_id, generation=generation)
-            ended |= one if over else one & Q(kind=Command.Kind.START)
-        Command.objects.filter(ended).delete()
+    started: list[tuple[str, str, int]] = []
+    ended: list[tuple[str, str, int]] = []
+    for runner_id, actor_id, generation, over in spent:
+        (ended if over else started).append((runner_id, actor_id, generation))
+    of_a_life = "DELETE FROM runners_command WHERE runner_id = %s AND actor_id = %s AND generation = %s"
+    with connection.cursor() as cursor:
+        if started:
+            cursor.executemany(f"{of_a_life} AND kind = 'start'", started)
+        if ended:
+            cursor.executemany(of_a_life, ended)
 
 
-def _serving(now: datetime) -> Q:
+def _newest_serving(pool: Pool, now: datetime) -> tuple[int | None, list[str]]:
+    """Return the highest version among the pool's serving runners, and those of that version with a free slot."""
     heard_of_since = now - timedelta(milliseconds=settings.ENV.runner_eligible_ms)
-    return Q(state=Runner.State.LIVE, last_ping_at__gte=heard_of_since) & ~Q(socket_id="")
+    with connection.cursor() as cursor:
+        since = connection.ops.adapt_datetimefield_value(heard_of_since)
+        cursor.execute(_NEWEST_SERVING, [*pool, since, CANDIDATES])
+        found = cursor.fetchall()
+    return (found[0][0] if found else None), [runner_id for _, runner_id, has_free_slot in found if has_free_slot]
 
 
 def _may_serve(row: Runner, now: datetime) -> bool:
     silent = now - row.last_ping_at
     fresh = silent <= timedelta(milliseconds=settings.ENV.runner_eligible_ms)
     return row.state == Runner.State.LIVE and row.socket_id != "" and fresh and row.total_slots > 0
-
-
-def _of_version(namespace_id: Any, name: Any, now: datetime) -> "QuerySet[Runner, Any]":
-    """Return the highest version among the pool's serving runners, full ones included, as a subquery."""
-    serving = Runner.objects.filter(_serving(now), namespace_id=namespace_id, name=name)
-    return serving.order_by("-runner_version").values("runner_version")[:1]
-
-
-def _with_free_slots(pool: Pool, now: datetime) -> "QuerySet[Runner, Any]":
-    """Return the ids of runners of the pool's newest version that have a free slot, as a subquery."""
-    newest = Subquery(_of_version(pool[0], pool[1], now))
-    serving = Runner.objects.filter(_serving(now), namespace_id=pool[0], name=pool[1], runner_version=newest)
-    return serving.filter(used_slots__lt=F("total_slots")).order_by("pk").values("pk")[:CANDIDATES]

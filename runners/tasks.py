@@ -10,6 +10,7 @@ from django.utils import timezone
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
 from orchestrator.rows import save_guarded
+from orchestrator.statements import lock
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
 from orchestrator.workflow.pump import Batch, Workflow, advance
@@ -38,7 +39,7 @@ def advance_shard(shard: int) -> None:
 def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     """Carry out a batch of signals to runners, in the transaction of the caller."""
     arrows: list[Arrow] = []
-    rows = list(Runner.objects.select_for_update(no_key=True).filter(pk__in=list(batch)).order_by("pk"))
+    rows = lock(Runner, batch)
     changed = []
     for row in rows:
         before = state = _state(row)
