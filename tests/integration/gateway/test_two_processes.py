@@ -1,0 +1,164 @@
+"""The client at this process, its actor's runner at another: what passes between them (DESIGN §4)."""
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.services import destroy_actor, sleep_actor
+from orchestrator.db import run_db
+from orchestrator.redis import get_redis
+from runners.protocol.messages import (
+    ToClientRequestAbort,
+    ToClientTunnelMessage,
+    ToServerResponseStart,
+    ToServerTunnelMessage,
+)
+from tests.support.child import Child
+from tests.support.gateway import NOTHING, refusal
+from tests.support.live import actor_row, has_status, running_actor
+from tests.support.management import make_actor
+from tests.support.processes import free_port
+from tests.support.scripted_runner import ScriptedRunner, connected
+from tests.support.web import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def other_web(redis_url, django_db_setup, tmp_path_factory):
+    """Another web process; its URL."""
+    port, log = free_port(), tmp_path_factory.mktemp("web") / "web.log"
+    command = [sys.executable, "manage.py", "serve", "--port", str(port), "--server", "uvicorn"]
+    child = Child("web", command, Path(log))
+    child.start()
+    try:
+        asyncio.run(eventually(lambda: _listens(port) or not child.alive, 30))
+        assert child.alive, child.output()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        child.stop()
+        assert "Traceback" not in child.output(), child.output()
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+async def runner(other_web, namespace):
+    get_redis().config_set("client-output-buffer-limit", "pubsub 256mb 0 0")  # as the embedded store has it
+    async with connected(other_web) as running:
+        yield running
+
+
+async def never(request):
+    """Answer nothing."""
+
+
+async def test_requests_wake_and_reach_an_actor_over_there(worker, runner, client, namespace, held):
+    actor = await run_db(make_actor, namespace)
+    answers = await asyncio.gather(*(client.post(f"/gateway/{actor.pk}/{n}", content=b"x") for n in range(20)))
+    assert [answer.json()["path"] for answer in answers] == [f"/{n}" for n in range(20)]
+    await run_db(sleep_actor, actor=await actor_row(actor.pk))
+    await has_status(actor.pk, "asleep")
+    assert (await client.get(f"/gateway/{actor.pk}")).json()["generation"] == 1
+    assert runner.started == [(actor.pk, 0), (actor.pk, 1)]
+    assert held() == NOTHING
+
+
+async def test_more_than_the_link_can_hold_comes_through_all_the_same(worker, runner, client, namespace, held):
+    """The runner is not read while the way is full."""
+
+    async def answer(request):
+        await request.answer(bytes([int(request.start.path[1:])]) * 20 * MIB)
+
+    runner.answer = answer
+    actor_id = await running_actor(namespace)
+    answers = await asyncio.gather(*(client.get(f"/gateway/{actor_id}/{n}") for n in range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    for number, answer in enumerate(answers):
+        assert answer.content == bytes([number]) * 20 * MIB
+    assert held() == NOTHING
+
+
+async def test_a_stream_is_passed_on_chunk_by_chunk(worker, runner, client, namespace):
+    requests = asyncio.Queue()
+    runner.answer = requests.put
+    actor_id = await running_actor(namespace)
+    sending = asyncio.create_task(client.send(client.build_request("GET", f"/gateway/{actor_id}"), stream=True))
+    request = await requests.get()
+    await request.begin(b"0")
+    chunks = (await sending).aiter_raw()
+    assert await anext(chunks) == b"0"
+    for number in range(1, 5):
+        await request.chunk(b"%d" % number, finish=number == 4)
+        assert await anext(chunks) == b"%d" % number
+
+
+async def test_a_client_that_hangs_up_aborts_its_request(worker, runner, client, namespace, held):
+    runner.answer = never
+    actor_id = await running_actor(namespace)
+    waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+    request = await runner.take_request()
+    waiting.cancel()
+    abort = await runner.take(
+        ToClientTunnelMessage, lambda message: isinstance(message.message_kind, ToClientRequestAbort)
+    )
+    assert abort.message_id.request_id == request.id.request_id
+    await eventually(lambda: held() == NOTHING)
+
+
+async def test_a_foreign_runner_cannot_answer(worker, runner, other_web, client, namespace):
+    runner.answer = never
+    actor_id = await running_actor(namespace)
+    async with connected(other_web, key="thief") as thief:
+        waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+        request = await runner.take_request()
+        stolen = ToServerResponseStart(200, {}, b"stolen", stream=False)
+        await thief.send(ToServerTunnelMessage(request.id, stolen))
+        await thief.socket.ping()
+        await request.answer(b"mine")
+        assert (await waiting).content == b"mine"
+
+
+async def test_no_process_remembers_the_way_to_a_destroyed_actor(worker, runner, client, namespace):
+    actor_id = await running_actor(namespace)
+    assert (await client.get(f"/gateway/{actor_id}")).status_code == 200
+    await run_db(destroy_actor, actor=await actor_row(actor_id))
+    assert refusal(await client.get(f"/gateway/{actor_id}")) == (404, "actor.not_found")
+
+
+async def test_a_runner_may_come_back_to_another_process_than_it_left(
+    worker, runner, client, engine_url, other_web, namespace
+):
+    actor_id = await running_actor(namespace)
+    there = runner.url
+    here = ScriptedRunner(engine_url).url
+    for url in (here, there, here):
+        await runner.drop()
+        waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+        runner.url = url
+        await runner.connect()
+        assert (await waiting).json()["generation"] == 0
+    assert runner.started == [(actor_id, 0)]
+
+
+async def test_a_request_whose_answer_a_lost_link_may_have_taken_is_refused_at_once(
+    worker, runner, client, namespace, held
+):
+    runner.answer = never
+    actor_id = await running_actor(namespace)
+    waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+    await runner.take_request()
+    get_redis().client_kill_filter(_type="pubsub")
+    assert refusal(await waiting) == (503, "guard.tunnel_response_closed")
+    assert held() == NOTHING
+    waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+    await (await runner.take_request()).answer(b"again")
+    assert (await waiting).content == b"again"
