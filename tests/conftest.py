@@ -56,9 +56,9 @@ def pytest_xdist_setupnodes() -> None:
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(DIRECTORY)
+    shutil.rmtree(DIRECTORY, ignore_errors=True)  # it may have been tidied away by hand
     if POSTGRES_DIRECTORY is not None:
-        shutil.rmtree(POSTGRES_DIRECTORY)
+        shutil.rmtree(POSTGRES_DIRECTORY, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
