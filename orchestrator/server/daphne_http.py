@@ -160,7 +160,6 @@ class Request(WebRequest):  # type: ignore[misc]  # daphne has no types
         self._refused = True
         self.content = BytesIO()
         self.requestHeaders.removeHeader(b"expect")
-        self.channel.persistent = False
         limit = self.server.body_bytes
         body = json.dumps(BodyTooLarge(reason=f"body is longer than {limit} bytes").body()).encode()
         self.channel.transport.write(

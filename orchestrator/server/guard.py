@@ -31,8 +31,7 @@ def guarded(application: Application) -> Application:
     One that fails: an unanswered request gets 500, an open WebSocket is closed 1011 `core.internal_error`, an
     unanswered handshake gets 500 from the server, and a response already begun is cut off. One that returns
     too early: the same, but an open WebSocket is closed 1000. One that is cancelled because the process ends:
-    an unanswered request gets 503. What is sent over a closed WebSocket is dropped, because the application
-    learns of the end only by its next `receive`; so is the body of a 204 or 304, which has none.
+    an unanswered request gets 503. The body of a 204 or 304, which has none, is dropped.
     """
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,8 +66,6 @@ async def _serve_request(application: Application, scope: Scope, receive: Receiv
         raise
     except Exception:
         logger.exception("the application failed to answer a request")
-        if started:
-            raise
     if not started:
         await send_error(OrchestratorError(), send)
     elif not finished:
@@ -80,10 +77,8 @@ async def _serve_websocket(application: Application, scope: Scope, receive: Rece
 
     async def watched(message: Message) -> None:
         nonlocal accepted, closed
-        if closed:
-            return
         accepted = accepted or message["type"] == "websocket.accept"
-        closed = message["type"] == "websocket.close"
+        closed = closed or message["type"] == "websocket.close"
         await send(message)
 
     try:
@@ -96,7 +91,8 @@ async def _serve_websocket(application: Application, scope: Scope, receive: Rece
         await watched({"type": "websocket.close", "code": code, "reason": reason})
     if not accepted and not closed:
         raise RuntimeError("the application neither accepted nor refused a WebSocket")
-    await watched({"type": "websocket.close", "code": 1000})
+    if not closed:
+        await send({"type": "websocket.close", "code": 1000})
 
 
 def _without_length(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

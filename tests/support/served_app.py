@@ -180,6 +180,7 @@ async def echo(receive: Any, send: Any) -> None:
     while (event := await receive())["type"] == "websocket.receive":
         assert type(event.get("bytes") or b"") is bytes
         await send(event | {"type": "websocket.send"})
+    await send({"type": "websocket.send", "text": "goes nowhere, and is no error"})
     journal.append(["echo", event["code"], event["reason"]])
     print("disconnected", event["code"], event["reason"], flush=True)
 

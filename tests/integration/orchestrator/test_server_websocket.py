@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import websockets
 
+from orchestrator.server.limits import CLOSE_SECONDS
 from tests.support.served import HANDSHAKE, SOON, Served, closed, frame, read_text
 
 MIB = 1024 * 1024
@@ -138,9 +139,10 @@ async def test_a_message_over_the_limit_closes_its_socket_1009_and_no_other(
 ) -> None:
     async with served.open() as other:
         async with served.open() as client:
-            with contextlib.suppress(websockets.ConnectionClosed):
-                await client.send(bytes(part) for part in parts)
-            assert (await closed(client))[0] == 1009
+            async with asyncio.timeout(CLOSE_SECONDS - 0.5):  # it is not left hanging
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    await client.send(bytes(part) for part in parts)
+                assert (await closed(client))[0] == 1009
         assert (await served.journal(1))[0][1] == 1009
         await other.send("still here")
         assert await asyncio.wait_for(other.recv(), SOON) == "still here"
