@@ -11,7 +11,6 @@ from runners import channel, services
 from runners.channel import Evict, LogEntry, Processed
 from runners.connection import CommandCursor, Events
 from runners.hosted import hosted_lives
-from runners.hosted import hosted_lives
 from runners.models import Command
 from runners.protocol import codec
 from runners.protocol.messages import (
