@@ -1,0 +1,154 @@
+"""An actor's timeline: its own arrows and those of the runners that served it; as rows, a table or a picture.
+
+The picture is a sequence diagram in the language of Mermaid, with the participants of DESIGN §1.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from django.db.models import Q
+
+from actors.models import Actor
+from orchestrator.arrows import Participant
+from orchestrator.models import TimelineEntry
+from runners.models import ServerlessConnection
+
+_TOGETHER = 50  # windows asked for in one query
+_WAITING = ("pending", "backoff")
+_PLAIN = set(" _.,:/()?=@+*'!-→")
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """When a runner was the actor's: from the start of the wait it ended to the start of the next wait."""
+
+    runner_id: str  # empty: the wait goes on
+    since: datetime
+    until: datetime | None
+
+
+def actor_timeline(actor_id: str, *, last: int | None = None) -> list[TimelineEntry]:
+    """Return the actor's arrows in order of time, with those of its runners and of the `/start` that brought them.
+
+    A runner's arrows are shown from when the actor began to wait for it until it next waited for one; while no
+    `/start` is known to have brought a runner, all that are under way in the pool, or failed meanwhile. With
+    `last`, no more than that many of the actor's newest arrows are looked at.
+    """
+    newest_first = TimelineEntry.objects.filter(actor_id=actor_id).order_by("-at", "-id")
+    own = list(newest_first if last is None else newest_first[:last])[::-1]
+    windows = list(_windows(own))
+    others: dict[int, TimelineEntry] = {}
+    for start in range(0, len(windows), _TOGETHER):
+        others |= {entry.pk: entry for entry in _others(actor_id, windows[start : start + _TOGETHER])}
+    return sorted([*own, *others.values()], key=lambda entry: (entry.at, entry.pk))
+
+
+def _windows(own: Sequence[TimelineEntry]) -> Iterator[_Window]:
+    window: _Window | None = None
+    waits_since: datetime | None = None
+    for entry in own:
+        state = entry.data.get("state")
+        if state in _WAITING:
+            waits_since = waits_since or entry.at
+        elif state == "starting":
+            since = waits_since or entry.at
+            if window is not None:
+                yield replace(window, until=since)
+            window, waits_since = _Window(entry.data.get("runner_id", ""), since, None), None
+        elif state is not None:
+            waits_since = None
+    if window is not None:
+        yield replace(window, until=waits_since)
+    if waits_since is not None:
+        yield _Window("", waits_since, None)
+
+
+def _others(actor_id: str, windows: Sequence[_Window]) -> Iterator[TimelineEntry]:
+    runner_ids = {window.runner_id for window in windows if window.runner_id}
+    connections: dict[str, list[str]] = {}
+    brought = ServerlessConnection.objects.filter(runner_id__in=runner_ids)
+    for runner_id, connection_id in brought.values_list("runner_id", "pk"):
+        connections.setdefault(runner_id, []).append(connection_id)
+    wanted = Q()
+    for window in windows:
+        when = Q(at__gte=window.since) if window.until is None else Q(at__gte=window.since, at__lt=window.until)
+        known = connections.get(window.runner_id) or _under_way(actor_id, window.since, window.until)
+        whose = Q(connection_id__in=known)
+        wanted |= (whose | Q(runner_id=window.runner_id) if window.runner_id else whose) & when
+    yield from TimelineEntry.objects.filter(wanted, actor_id="")
+
+
+def _under_way(actor_id: str, since: datetime, until: datetime | None) -> list[str]:
+    """Return the `/start` requests of the actor's pool, made in this time, that have not brought a runner."""
+    pool = Actor.objects.filter(pk=actor_id).values_list("namespace_id", "pool_name").first()
+    if pool is None:
+        return []
+    made = ServerlessConnection.objects.filter(pool__namespace_id=pool[0], pool__name=pool[1], runner_id="")
+    made = made.filter(created_at__gte=since)
+    return list((made if until is None else made.filter(created_at__lt=until)).values_list("pk", flat=True))
+
+
+def entry_json(entry: TimelineEntry) -> dict[str, Any]:
+    """Return an arrow as JSON; `at` is ISO 8601 text, and ids that do not apply are empty."""
+    return {
+        "at": entry.at.isoformat(),
+        "source": entry.source,
+        "target": entry.target,
+        "via": entry.via,
+        "label": entry.label,
+        "generation": entry.generation,
+        "runner_id": entry.runner_id,
+        "connection_id": entry.connection_id,
+        "data": entry.data,
+    }
+
+
+def table(entries: Sequence[TimelineEntry]) -> list[tuple[str, str, str, str, str]]:
+    """Return rows of text: time, time since the row before, the way, the label, the generation."""
+    rows = []
+    before = entries[0].at if entries else None
+    for entry in entries:
+        passed_ms = (entry.at - (before or entry.at)).total_seconds() * 1000
+        way = " → ".join([entry.source, *entry.via, entry.target])
+        generation = "" if entry.generation is None else str(entry.generation)
+        rows.append((_clock(entry.at), f"+{passed_ms:,.1f} ms", way, entry.label, generation))
+        before = entry.at
+    return rows
+
+
+def mermaid(entries: Sequence[TimelineEntry]) -> str:
+    """Return the source of a sequence diagram: an arrow for each hop, and a note where the generation changes."""
+    lines = ["sequenceDiagram"]
+    lines += [f"    participant {_alias(name)} as {_escaped(name)}" for name in Participant]
+    generation = None
+    for entry in entries:
+        if entry.generation is not None and entry.generation != generation:
+            generation = entry.generation
+            lines.append(f"    Note over {_alias(Participant.ACTOR)}: generation {generation}")
+        hops = [entry.source, *entry.via, entry.target]
+        for source, target in pairwise(hops):
+            lines.append(f"    {_alias(source)}->>{_alias(target)}: {_escaped(entry.label)}")
+    return "\n".join(lines) + "\n"
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}"
+
+
+def _alias(participant: str) -> str:
+    """Return a name of letters alone: some words of the language are no names, and blanks end one."""
+    return "P" + "".join(character for character in participant.title() if character.isalnum())
+
+
+def _escaped(text: str) -> str:
+    """Write whatever could mean something to Mermaid, or to the page it is shown on, as an entity."""
+    return (
+        "".join(
+            character if character.isalnum() or character in _PLAIN else f"#{ord(character)};"
+            for character in text
+        )
+        or " "
+    )
