@@ -214,7 +214,7 @@ def test_the_table_has_time_pause_way_label_and_generation(namespace, pool):
     assert len(lines) == 13
     pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  +\+[\d,]+\.\d ms  "
     assert all(re.match(pattern, line) for line in lines), lines
-    assert lines[0].split("  ")[2].strip() == "User → Gateway"
+    assert re.split(r"  +", lines[0])[2:] == ["User → Gateway", "GET /"]
     start = next(line for line in lines if "StartActor" in line)
     assert "Actor workflow → Runner workflow → Runner WS → Runner" in start
     assert start.endswith("  0")
