@@ -243,6 +243,52 @@ async def test_a_runner_with_a_new_id_lets_its_actors_go_in_silence(engine, host
     } == {1}
 
 
+async def test_under_a_new_id_all_commands_are_news_and_answers_made_for_the_old_one_are_dropped(engine, host):
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(ctx, request):
+        asked.set()
+        await answer.wait()
+        return Response.text("late")
+
+    await host(slow)
+    first = await engine.connection(runner_id="run1")
+    await first.running()
+    await first.ask()
+    await asked.wait()
+    await first.close()
+    answer.set()
+    second = await engine.greeted()  # by now the answer waits for a welcome
+    await second.welcome("run2")
+    await second.running()
+    assert not any(isinstance(message, ToServerTunnelMessage) for message in second.received)
+
+
+async def test_events_of_earlier_generations_are_not_said_again(engine, host):
+    await host(witness())
+    first = await engine.connection()
+    for generation in (0, 1):
+        await first.running(generation=generation)
+        await first.command(stop(generation=generation))
+        await first.take_state(generation=generation)
+    await first.running(generation=2)
+    await first.close()
+    again = await (await engine.connection()).take(ToServerEvents)
+    assert [event.checkpoint for event in again.events] == [ActorCheckpoint("a1", 2, 0)]
+
+
+async def test_a_connection_regained_in_time_calls_off_the_stopping_of_the_actors(engine, host):
+    actor = witness()
+    await host(actor)
+    first = await engine.connection(lost_ms=400)
+    await first.running()
+    await first.close()
+    second = await engine.connection(lost_ms=400)  # after 0.1 s
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(actor.stopped.wait(), 0.5)
+    assert (await second.fetch("/x")).body == b"/x"
+
+
 async def test_the_same_id_again_on_the_same_connection_changes_nothing(engine, host):
     actor = witness()
     await host(actor)
@@ -313,6 +359,28 @@ class TestShutdown:
         await connection.take(ToServerStopping)
         await asyncio.wait_for(runner.shutdown(drain_s=0), SOON_S)
         await asyncio.wait_for(patient, SOON_S)
+        assert sum(isinstance(message, ToServerStopping) for message in connection.received) == 1
+
+    async def test_a_shutdown_repeated_after_the_connection_is_gone_leaves_the_actors_their_goodbye(self, host):
+        stopping, goodbye, story = asyncio.Event(), asyncio.Event(), []
+
+        class Slow(Actor):
+            async def on_stop(self, ctx):
+                stopping.set()
+                await goodbye.wait()
+                story.append("goodbye")
+
+        async with scripted_engine() as engine:
+            runner = await host(Slow, endpoint=engine.endpoint)
+            await (await engine.connection()).running()
+        leaving = [asyncio.create_task(runner.shutdown())]
+        await stopping.wait()
+        leaving.append(asyncio.create_task(runner.shutdown(drain_s=0)))
+        await asyncio.sleep(0)
+        goodbye.set()
+        await asyncio.wait_for(asyncio.gather(*leaving), SOON_S)
+        await runner.wait_stopped()
+        assert story == ["goodbye"]
 
     async def test_without_an_engine_it_is_over_at_once(self, unused_tcp_port):
         runner = Runner(endpoint=f"http://127.0.0.1:{unused_tcp_port}", pool="pool", actors={})

@@ -15,11 +15,14 @@ from runners.protocol.messages import (
     KvMetadata,
     KvPutRequest,
     KvPutResponse,
+    ProtocolMetadata,
+    ToClientInit,
     ToClientKvResponse,
     ToServerKvRequest,
 )
 from runners.sdk import Actor, Kv, KvError, KvTimeout
 from runners.sdk.kv import KvCalls
+from tests.support.scripted_engine import stop
 
 META = KvMetadata(b"1.0", 1)
 
@@ -110,6 +113,18 @@ async def test_a_call_made_without_a_connection_is_sent_on_the_next_but_one_sent
     assert asked.data.keys == (b"meanwhile",)
     await second.send(ToClientKvResponse(asked.request_id, KvPutResponse()))
     await meanwhile
+
+
+async def test_a_call_is_not_repeated_when_the_engine_says_its_init_again(store):
+    kv, connection = store
+    calling = asyncio.create_task(kv.put("k", "1"))
+    asked = await connection.take(ToServerKvRequest)
+    await connection.send(ToClientInit("run1", ProtocolMetadata(15_000, 60_000, None)))
+    await connection.send(ToClientKvResponse(asked.request_id, KvPutResponse()))
+    await calling
+    await connection.command(stop())
+    await connection.take_state()  # goes out behind whatever else there was to say
+    assert sum(isinstance(message, ToServerKvRequest) for message in connection.received) == 1
 
 
 async def test_a_call_is_given_up_after_its_limit_and_not_sent_later():
