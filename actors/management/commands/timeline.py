@@ -6,7 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from actors.models import Actor
-from actors.timeline import actor_timeline, entry_json, mermaid, table
+from actors.timeline import actor_timeline
+from orchestrator.pictures import entry_json, mermaid, table
 
 
 class Command(BaseCommand):

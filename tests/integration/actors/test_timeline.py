@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from actors import life
 from actors.models import Actor
-from actors.timeline import actor_timeline, mermaid, table
+from actors.timeline import actor_timeline
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.models import TimelineEntry
+from orchestrator.pictures import mermaid, table
 from orchestrator.timeline import record
 from orchestrator.workflow import mailbox
 from runners import claims
