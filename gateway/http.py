@@ -132,7 +132,6 @@ class GatewayRequest(LeanConsumer):
                 if self.started:
                     raise
                 watch.forget_route()
-                wait.check_rewakes()
             except TunnelRequestAborted as error:
                 if self.started:
                     raise
