@@ -2,8 +2,11 @@
 
 import asyncio
 import random
+import threading
 
 import pytest
+import redis
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -11,14 +14,16 @@ from actors.services import sleep_actor
 from orchestrator.db import run_db
 from orchestrator.ids import new_id
 from orchestrator.redis import get_redis
-from runners.channel import LogEntry, encode, runner_channel
+from runners.channel import LogEntry, TunnelFrame, encode, runner_channel
 from runners.models import Command
+from runners.protocol.codec import encode_to_client
 from runners.protocol.messages import (
     ActorCheckpoint,
     ActorConfig,
     CommandStartActor,
     CommandStopActor,
     ToClientCommands,
+    ToClientInit,
     ToClientPing,
     ToServerAckCommands,
     ToServerPong,
@@ -149,6 +154,39 @@ async def test_an_acknowledgement_of_version_4_means_the_present_generation(host
     await run_db(commit, runner.runner_id, (A, 7, "start"))
     await runner.send(ToServerAckCommands((ActorCheckpoint(A, 0, 0),)))
     await eventually(lambda: run_db(lambda: not Command.objects.exists()))
+
+
+async def test_the_init_comes_first_whatever_the_bus_brings_meanwhile(host):
+    runner = await host(obeys=False)
+    await runner.close()
+    entries = await run_db(commit, runner.runner_id, (A, 0, "start"))
+    frames = [encode(entry) for entry in entries] + [encode(TunnelFrame(PING))]
+    over = threading.Event()
+    thread = threading.Thread(target=_flood, args=(runner_channel(runner.runner_id), frames, over))
+    thread.start()
+    try:
+        for _ in range(5):
+            runner.received.clear()
+            await runner.connect()
+            await runner.take(ToClientPing, lambda ping: ping.ts_ms == 0)
+            assert isinstance(runner.received[0], ToClientInit)
+            await runner.drop()
+            runner._untaken.clear()
+    finally:
+        over.set()
+        thread.join()
+
+
+PING = encode_to_client(ToClientPing(0), 7)  # any frame will do
+
+
+def _flood(channel, payloads, over):
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        while not over.is_set():
+            pipeline = client.pipeline(transaction=False)
+            for payload in payloads * 50:
+                pipeline.publish(channel, payload)
+            pipeline.execute()
 
 
 # A runner that comes back

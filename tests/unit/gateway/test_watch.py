@@ -61,6 +61,38 @@ def test_a_stop_ends_the_exchanges_of_that_generation_and_older_ones_only():
     assert len(old) == 1, "a message that comes twice ends nothing twice"
 
 
+@pytest.mark.parametrize(
+    ("message", "generation", "error"),
+    [
+        (stopped(1), 1, ActorStopped),
+        (stopped(1), 0, ActorStopped),
+        (stopped(1), 2, None),
+        (stopping(1), 1, None),
+        ({"m": "destroyed"}, 1, ActorNotFound),
+    ],
+)
+def test_a_request_that_sets_out_on_a_route_of_yesterday_ends_at_once(message, generation, error):
+    watch, ends = watch_with(ready(1), message), []
+    watch.join(Exchange(Route("r", generation), 0.0, ends.append))
+    assert [type(end) for end in ends] == ([] if error is None else [error])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stops"),
+    [
+        (Look(True, generation=4), Look(True, generation=5, runner_id="r", connectable=True), 0),
+        (Look(True, generation=4, runner_id="r"), Look(True, generation=4), 1),
+        (Look(True, generation=4, runner_id="r", connectable=True), Look(True, generation=6, runner_id="s"), 1),
+    ],
+)
+def test_only_what_stops_after_the_first_look_counts_as_a_stop(first, second, stops):
+    watch = Watch("actor")
+    watch.look(first)
+    assert watch.stops == 0
+    watch.look(second)
+    assert watch.stops == stops
+
+
 def test_going_to_sleep_leaves_requests_in_flight_alone():
     watch = watch_with(ready(0))
     ends = with_exchange(watch, 0)
