@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
 from runners.errors import RunnerProtocolError
@@ -114,8 +114,8 @@ class Runner:
             self._finished.set()
             return
         if self._conversation.online:
-            log.info("leaving", extra={"action": "runner_leaving", "runner_id": self.runner_id})
             if not announced:
+                log.info("leaving", extra={"action": "runner_leaving", "runner_id": self.runner_id})
                 self._conversation.announce_leaving()
             await self._unless_finished(self._conversation.settled(), timeout_s=drain_s)
             self._conversation.let_go()
@@ -175,7 +175,7 @@ class Runner:
                 ping_timeout=2 * KEEPALIVE_S,
             ) as socket:
                 return await self._converse(socket)
-        except (OSError, TimeoutError, InvalidHandshake) as error:
+        except (OSError, TimeoutError, WebSocketException) as error:
             log.warning("cannot connect: %s", error, extra={"action": "connect_failed"})
             return False, ""
 
@@ -191,7 +191,9 @@ class Runner:
         except ConnectionClosed:
             reason = socket.close_reason or ""
             fields = {"action": "connection_lost", "code": socket.close_code, "reason": reason}
-            log.warning("the connection is closed: %s %s", socket.close_code, reason, extra=fields)
+            expected = self._leaving or reconnect.is_eviction(reason)
+            level = logging.INFO if expected else logging.WARNING
+            log.log(level, "the connection is closed: %s %s", socket.close_code, reason, extra=fields)
             return conversation.online, reason
         finally:
             writer.cancel()

@@ -198,6 +198,7 @@ async def _stream(runner: Runner, send: Send) -> None:
                 await send({"type": "http.response.body", "body": init_event(runner), "more_body": True})
             elif not done:
                 await send({"type": "http.response.body", "body": PING_EVENT, "more_body": True})
+        await stopped
     finally:
         ready.cancel()
         stopped.cancel()
