@@ -67,6 +67,7 @@ class Connection:
     """One connection of a runner. `received` is all it has said, in order; `take` waits and uses up."""
 
     def __init__(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
         self.socket = socket
         self.path = urlsplit(socket.request.path).path
         self.query = dict(parse_qsl(urlsplit(socket.request.path).query))
@@ -116,6 +117,7 @@ class Connection:
             )
 
         (event,) = (await self.take(ToServerEvents, wanted)).events
+        assert isinstance(event.inner, EventActorStateUpdate)
         return event.inner.state
 
     async def send(self, *messages: ToClient) -> None:
