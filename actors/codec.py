@@ -35,7 +35,7 @@ _REPORTS: dict[str, type[Report]] = {
     "alarm": life.AlarmReport,
 }
 _NAMES: dict[type, str] = {kind: name for table in (_SIGNALS, _REPORTS) for name, kind in table.items()}
-_MOMENTS = {"seen_at", "until"}
+_MOMENTS = {"seen_at", "until", "heard_at"}
 _LAST_MS = 253_402_300_799_000  # the year 9999; a later alarm is as good as none sooner
 
 
@@ -46,6 +46,8 @@ def encode_signal(signal: Signal | Report) -> dict[str, Any]:
         return encoded | {"at_ms": None if signal.at is None else round(signal.at.timestamp() * 1000)}
     for field in fields(signal):
         value = getattr(signal, field.name)
+        if field.name == "heard_at" and value is None:
+            continue
         if isinstance(value, datetime):
             value = value.isoformat()
         elif isinstance(value, Enum):

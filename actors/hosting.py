@@ -6,11 +6,14 @@ The runner workflow is of a lower house and knows no actors; it posts here, by t
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Q, QuerySet
+
 from actors import lifecycle
 from actors.codec import encode_signal
 from actors.lifecycle import FailureKind
 from actors.models import Actor
 from actors.queue import oldest_pending
+from actors.tasks import limits
 from actors.turn import ACTORS
 from orchestrator.celery import app
 from orchestrator.workflow.outbox import Outbox
@@ -45,12 +48,11 @@ def _pass_on(runner_id: str, signal: dict[str, Any], outbox: Outbox) -> None:
         case "offer":
             _offer(runner_id, outbox)
         case "draining":
-            until = datetime.fromisoformat(signal["until"])
-            _tell_all(runner_id, lifecycle.RunnerDraining(runner_id, until), outbox)
+            _drain(runner_id, datetime.fromisoformat(signal["until"]), outbox)
         case "lost":
             seen_at = datetime.fromisoformat(signal["seen_at"])
             kind = _KINDS[StopReason(signal["reason"])]
-            _tell_all(runner_id, lifecycle.RunnerLost(runner_id, seen_at, kind), outbox)
+            _tell(_hosted(runner_id), lifecycle.RunnerLost(runner_id, seen_at, kind), outbox)
 
 
 def _offer(runner_id: str, outbox: Outbox) -> None:
@@ -63,9 +65,19 @@ def _offer(runner_id: str, outbox: Outbox) -> None:
         outbox.post(ACTORS, actor_id, encode_signal(lifecycle.SlotFree()))
 
 
-def _tell_all(runner_id: str, signal: lifecycle.Signal, outbox: Outbox) -> None:
+def _drain(runner_id: str, until: datetime, outbox: Outbox) -> None:
+    """Tell the actors that are to leave and do not know; this is said again and again until they have left."""
+    told = Q(status=Actor.Status.STOPPING, state_due_at__lte=until + limits().evict)
+    _tell(_hosted(runner_id).exclude(told), lifecycle.RunnerDraining(runner_id, until), outbox)
+
+
+def _hosted(runner_id: str) -> "QuerySet[Actor]":
+    return Actor.objects.filter(runner_id=runner_id).order_by("pk")
+
+
+def _tell(actors: "QuerySet[Actor]", signal: lifecycle.Signal, outbox: Outbox) -> None:
     encoded = encode_signal(signal)
-    for actor_id in Actor.objects.filter(runner_id=runner_id).order_by("pk").values_list("pk", flat=True):
+    for actor_id in actors.values_list("pk", flat=True):
         outbox.post(ACTORS, actor_id, encoded)
 
 

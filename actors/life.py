@@ -235,12 +235,16 @@ Report = RunningReport | SleepIntent | StopIntent | StoppedReport | AlarmReport
 
 @dataclass(frozen=True, slots=True)
 class FromRunner:
-    """A report of a runner. Of another runner or generation, or seen before, it means nothing."""
+    """A report of a runner. Of another runner or generation, or seen before, it means nothing.
+
+    `heard_at`: when the runner said it, as far as is known; it may have lain about since. None: just now.
+    """
 
     runner_id: str
     generation: int
     index: int
     report: Report
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

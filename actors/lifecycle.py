@@ -218,10 +218,11 @@ def _attempt(life: Life, cause: Cause, now: datetime, limits: Limits) -> Step:
 def _with_a_slot(state: Hosted, signal: Signal, now: datetime, limits: Limits) -> Step:
     generation = state.life.generation
     match signal:
-        case FromRunner(runner_id, of, index, report):
+        case FromRunner(runner_id, of, index, report, heard_at):
             if runner_id != state.runner_id or of != generation or index <= state.event_index:
                 return state, []
-            return _reported(replace(state, event_index=index), report, now, limits)
+            ran_until = min(heard_at or now, now)
+            return _reported(replace(state, event_index=index), report, ran_until, now, limits)
         case Wake():
             if isinstance(state, Running):
                 return state, [PublishReady(state.runner_id, generation)]
@@ -231,12 +232,12 @@ def _with_a_slot(state: Hosted, signal: Signal, now: datetime, limits: Limits) -
         case Destroy():
             return _destroyed(state.life, now, [*_halt(state), Deallocate(state.runner_id), Bump()])
         case Sleep():
-            return _stop(state, StopReason.SLEEP, now + limits.stop)
+            return _stop(state, StopReason.SLEEP, now, now + limits.stop)
         case Reschedule():
-            step = _stop(state, StopReason.RESCHEDULE, now + limits.stop)
+            step = _stop(state, StopReason.RESCHEDULE, now, now + limits.stop)
             return (replace(step[0], wake_after=True), step[1]) if isinstance(step[0], Stopping) else step
         case RunnerDraining(runner_id, until) if runner_id == state.runner_id:
-            return _drain(state, until + limits.evict)
+            return _drain(state, now, until + limits.evict)
         case RunnerLost(runner_id, seen_at, kind) if runner_id == state.runner_id:
             return _lost(state, kind, now, limits, seen_at=seen_at)
         case Missing(runner_id, of) if runner_id == state.runner_id and of == generation:
@@ -248,7 +249,7 @@ def _with_a_slot(state: Hosted, signal: Signal, now: datetime, limits: Limits) -
             return state, []
 
 
-def _reported(state: Hosted, report: Report, now: datetime, limits: Limits) -> Step:
+def _reported(state: Hosted, report: Report, ran_until: datetime, now: datetime, limits: Limits) -> Step:
     match report:
         case RunningReport():
             if not isinstance(state, Starting):
@@ -257,10 +258,12 @@ def _reported(state: Hosted, report: Report, now: datetime, limits: Limits) -> S
             running = Running(life, state.runner_id, state.event_index, now, now + limits.audit)
             return running, [PublishReady(state.runner_id, life.generation)]
         case SleepIntent():
-            return _stop(state, StopReason.SLEEP, now + limits.stop)
+            return _stop(state, StopReason.SLEEP, ran_until, now + limits.stop)
         case StopIntent():
-            return _stop(state, StopReason.STOP, now + limits.stop)
+            return _stop(state, StopReason.STOP, ran_until, now + limits.stop)
         case StoppedReport(ok, message):
+            if isinstance(state, Running):
+                state = replace(state, life=_settle_alarm(state, ran_until))
             return _stopped(state, ok, message, now, limits)
         case AlarmReport(at):
             overdue = at is not None and at <= now
@@ -269,18 +272,18 @@ def _reported(state: Hosted, report: Report, now: datetime, limits: Limits) -> S
             assert_never(report)
 
 
-def _stop(state: Hosted, reason: StopReason, due: datetime) -> Step:
-    """Tell it to stop; a second reason changes nothing."""
+def _stop(state: Hosted, reason: StopReason, ran_until: datetime, due: datetime) -> Step:
+    """Tell it to stop; a second reason changes nothing. Its alarm counts from `ran_until` on."""
     if isinstance(state, Stopping):
         return state, []
-    connectable_at = state.connectable_at if isinstance(state, Running) else None
-    stopping = Stopping(
-        state.life, state.runner_id, state.event_index, connectable_at, reason, due, wake_after=False
-    )
+    life, connectable_at = state.life, None
+    if isinstance(state, Running):
+        life, connectable_at = _settle_alarm(state, ran_until), state.connectable_at
+    stopping = Stopping(life, state.runner_id, state.event_index, connectable_at, reason, due, wake_after=False)
     return stopping, [PublishStopping(state.life.generation), *_halt(state)]
 
 
-def _drain(state: Hosted, due: datetime) -> Step:
+def _drain(state: Hosted, now: datetime, due: datetime) -> Step:
     """Tell it to stop before its runner ends; a stop that is under way may take no longer than that.
 
     At `due` the runner is surely gone: that it is gets known by its own end, after the closing handshake.
@@ -288,7 +291,20 @@ def _drain(state: Hosted, due: datetime) -> Step:
     if isinstance(state, Stopping):
         return replace(state, due=min(state.due, due)), []
     graceful = replace(state.life, retries=0, retried_at=None)  # PROTOCOL §7.5
-    return _stop(replace(state, life=graceful), StopReason.DRAIN, due)
+    return _stop(replace(state, life=graceful), StopReason.DRAIN, now, due)
+
+
+def _settle_alarm(state: Hosted, ran_until: datetime) -> Life:
+    """Return the life with its alarm spent if it came due while the actor ran, which was until `ran_until`.
+
+    One that was spent later, when the actor only seemed to run, is given back: it is long due, and counts.
+    """
+    life = state.life
+    if isinstance(state, Running) and _alarm_is_due(life, ran_until) and not life.alarm_overdue:
+        return replace(life, alarm_at=None, alarm_spent_at=life.alarm_at)
+    if life.alarm_at is None and life.alarm_spent_at is not None and life.alarm_spent_at > ran_until:
+        return replace(life, alarm_at=life.alarm_spent_at, alarm_spent_at=None, alarm_overdue=True)
+    return life
 
 
 def _halt(state: Hosted) -> list[Effect]:
@@ -304,9 +320,8 @@ def _halted(state: Hosted, step: Step) -> Step:
 def _time_passed(state: Hosted, now: datetime, limits: Limits) -> Step:
     match state:
         case Running(life=life, due=due):
-            if _alarm_is_due(life, now) and not life.alarm_overdue:
-                # It keeps its own timers. Should its runner turn out to be gone, the alarm counts.
-                state = replace(state, life=replace(life, alarm_at=None, alarm_spent_at=life.alarm_at))
+            if _alarm_is_due(life, now):  # it keeps its own timers
+                state = replace(state, life=_settle_alarm(state, now))
             if now < due:
                 return state, []
             return replace(state, due=now + limits.audit), [Audit(state.runner_id)]
@@ -335,12 +350,10 @@ def _stopped(state: Hosted, ok: bool, message: str | None, now: datetime, limits
 
 def _lost(state: Hosted, kind: FailureKind, now: datetime, limits: Limits, *, seen_at: datetime) -> Step:
     """End a generation that will not say stopped. Its runner was last heard of at `seen_at`."""
-    life = state.life
+    life = _settle_alarm(state, seen_at)
     asleep = isinstance(state, Stopping) and state.reason is StopReason.SLEEP
     if not asleep:
         life = replace(life, failure=Failure(kind, runner_id=state.runner_id))
-    if life.alarm_spent_at is not None and life.alarm_spent_at >= seen_at and life.alarm_at is None:
-        life = replace(life, alarm_at=life.alarm_spent_at, alarm_overdue=True)
     return _ended(state, life, now, limits, asleep=asleep)
 
 

@@ -169,7 +169,7 @@ class Turn:
         for channel, payload in self._messages:
             self.outbox.publish(channel, payload)
         for seat in changed:
-            if seat.row.due_at is not None and isinstance(seat.state, _PROMPT):
+            if seat.row.due_at is not None and _is_prompt(seat.state):
                 self.outbox.set_timer(ACTORS, seat.row.pk, seat.row.due_at)
         for pool_id in serverless_pools(self._bumped).values():
             self.outbox.post("pools", pool_id, {"t": "bump"})
@@ -184,5 +184,14 @@ _WITHOUT_RUNNER = (
     lifecycle.PublishDestroyed,
 )
 _TAKES_A_SLOT = lifecycle.Created | lifecycle.Pending
-_PROMPT = lifecycle.Backoff | lifecycle.Asleep
-"""States whose deadline is somebody's wish, to be met at once; the others' are met by the sweep."""
+
+
+def _is_prompt(state: State) -> bool:
+    """Say whether the state's deadline is somebody's wish, to be met at once; others are met by the sweep."""
+    match state:
+        case lifecycle.Backoff() | lifecycle.Asleep():
+            return True
+        case lifecycle.Running(life=life):
+            return life.alarm_at is not None and lifecycle.due_at(state) == life.alarm_at
+        case _:
+            return False

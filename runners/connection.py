@@ -153,6 +153,7 @@ class Events:
     """
 
     runner_id: str
+    silent_since: datetime | None = None  # what is heard may have been said then: a returned runner repeats itself
     seen: set[tuple[str, int]] = field(default_factory=set)  # (actor, generation) spoken of here, not yet over
     _newest: dict[str, int] = field(default_factory=dict)  # newest generation of each actor spoken of or started
     _waiting: dict[EventKey, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
@@ -172,7 +173,7 @@ class Events:
                 continue
             self.seen.add(key[:2])
             self._outdate(*key[:2])
-            signal = self._signal(event)
+            signal = self._signal(event, self.silent_since or now)
             self._waiting[key] = (signal, now)
             letters.append((checkpoint.actor_id, signal))
         return letters
@@ -208,7 +209,7 @@ class Events:
         if actor_id in self._acks and self._acks[actor_id][0] < generation:
             del self._acks[actor_id]
 
-    def _signal(self, event: EventWrapper) -> dict[str, Any]:
+    def _signal(self, event: EventWrapper, heard_at: datetime) -> dict[str, Any]:
         """Return the event as a signal of the actor workflow (`actors/codec.py`)."""
         return {
             "t": "from_runner",
@@ -216,6 +217,7 @@ class Events:
             "generation": event.checkpoint.generation,
             "index": event.checkpoint.index,
             "report": _report(event.inner),
+            "heard_at": heard_at.isoformat(),
         }
 
 

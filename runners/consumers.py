@@ -141,7 +141,7 @@ class RunnerSocket(LeanConsumer):
         self.runner_id = registration.runner_id
         self._drain_grace = registration.drain_grace
         self._stopping = False  # it has said that it goes away
-        self._events = Events(self.runner_id)
+        self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
         self._feed = CommandFeed(self._events, self._queue, self.protocol_version, reused=registration.reused)
         self._pong_at = time.monotonic()
         self._rtt_ms = 0

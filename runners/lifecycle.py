@@ -18,7 +18,7 @@ class Limits:
 
     lost: timedelta  # silent for longer: it is gone
     handshake: timedelta  # from the eviction to the closing handshake
-    settle: timedelta = timedelta(seconds=2)  # the actors of a stopped runner are told again after this
+    settle: timedelta = timedelta(seconds=2)  # actors that have not left are told again after this
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Draining:
 
     since: datetime
     until: datetime  # end of the grace
+    due: datetime  # its actors are told again: the news may have been lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +150,8 @@ Step = tuple[State, list[Effect]]
 def due_at(state: State) -> datetime | None:
     """Return when the state wants its next `Tick`; None only when all is done."""
     match state:
-        case Live(due) | Evicting(due=due) | Stopped(due=due):
+        case Live(due) | Draining(due=due) | Evicting(due=due) | Stopped(due=due):
             return due
-        case Draining(until=until):
-            return until
 
 
 def decide(state: State, signal: Signal, facts: Facts, now: datetime, limits: Limits) -> Step:
@@ -197,8 +196,7 @@ def _live(state: Live, signal: Signal, facts: Facts, now: datetime, limits: Limi
         case Drain(grace):
             if facts.used_slots == 0:
                 return _evict(now, limits)
-            until = now + grace
-            return Draining(now, until), [TellDraining(until)]
+            return _drain(now, now + grace, now, limits)
         case Evict():
             return _evict(now, limits)
         case Tick():
@@ -215,18 +213,22 @@ def _draining(state: Draining, signal: Signal, facts: Facts, now: datetime, limi
         case SlotFreed() | Tick():
             if facts.used_slots == 0 or now >= state.until:
                 return _evict(now, limits, since=state.since)
-            return state, []
+            return _drain(state.since, state.until, now, limits) if now >= state.due else (state, [])
         case Evict():
             return _evict(now, limits, since=state.since)
         case Disconnected() if not facts.socket_id:
             return _stop(StopReason.DRAINED, facts, now, limits)
         case Drain(grace):
-            until = min(state.until, now + grace)
-            return replace(state, until=until), [] if until == state.until else [TellDraining(until)]
+            until = now + grace
+            return _drain(state.since, until, now, limits) if until < state.until else (state, [])
         case Connected(socket_id) if socket_id == facts.socket_id:
             return state, [CloseSocket(keep_socket_id=socket_id)]
         case Connected() | Disconnected():
             return state, []
+
+
+def _drain(since: datetime, until: datetime, now: datetime, limits: Limits) -> Step:
+    return Draining(since, until, min(until, now + limits.settle)), [TellDraining(until)]
 
 
 def _evict(

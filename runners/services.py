@@ -28,6 +28,7 @@ class Registration:
 
     runner_id: str
     reused: bool  # it was known, and may have actors
+    seen_at: datetime  # when it was last heard of before, if it was
     drain_grace: timedelta
     serverless: bool
     actor_stop: timedelta
@@ -79,6 +80,7 @@ def register_runner(
     return Registration(
         runner_id=runner.pk,
         reused=reused,
+        seen_at=runner.last_ping_at,
         drain_grace=drain_grace(config),
         serverless=config.kind == RunnerConfig.Kind.SERVERLESS,
         actor_stop=timedelta(milliseconds=settings.ENV.actor_stop_ms),

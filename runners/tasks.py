@@ -87,7 +87,7 @@ def _state(row: Runner) -> lifecycle.State:
         case Runner.State.LIVE:
             return lifecycle.Live(_set(row.due_at))
         case Runner.State.DRAINING:
-            return lifecycle.Draining(_set(row.drain_at), _set(row.evict_at))
+            return lifecycle.Draining(_set(row.drain_at), _set(row.evict_at), _set(row.due_at))
         case Runner.State.EVICTING:
             reason = lifecycle.StopReason(row.stop_reason)
             return lifecycle.Evicting(_set(row.drain_at), _set(row.due_at), reason)
@@ -100,7 +100,7 @@ def _store(row: Runner, state: lifecycle.State) -> None:
     row.holds_key = isinstance(state, lifecycle.Live)
     row.due_at = lifecycle.due_at(state)
     match state:
-        case lifecycle.Draining(since, until):
+        case lifecycle.Draining(since, until, _):
             row.drain_at, row.evict_at = since, until
         case lifecycle.Evicting(since, _, reason):
             row.drain_at, row.stop_reason = since, reason.value

@@ -276,7 +276,7 @@ class Socket:
         )
         self.runner_id = registration.runner_id
         self._grace_ms = int(registration.drain_grace.total_seconds() * 1000)
-        self.events = Events(self.runner_id)
+        self.events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
         self.cursor = CommandCursor(held=registration.reused)
         self._comparisons = 0
         self.world.tell(f"socket   {self.runner_id[-6:]} connected, reused={registration.reused}")
@@ -371,6 +371,7 @@ class Socket:
         """Send a runner that was known what it has not had, once it has repeated what it has to say."""
         if not self._reaches():
             return
+        self.events.silent_since = None
         newest, log = services.command_log(runner_id=self.runner_id, after_seq=self.cursor.sent_seq)
         for command in log:
             place = (command.actor_id, command.generation)

@@ -34,7 +34,7 @@ signals = st.one_of(
     st.just(life.SlotFree()),
     st.builds(life.Allocated, runner_ids, st.booleans()),
     st.builds(life.NoSlot, st.booleans()),
-    st.builds(life.FromRunner, runner_ids, generations, st.integers(-1, 6), reports),
+    st.builds(life.FromRunner, runner_ids, generations, st.integers(-1, 6), reports, st.none() | moments),
     st.builds(life.RunnerLost, runner_ids, moments, st.sampled_from(life.FailureKind)),
     st.builds(life.Missing, runner_ids, generations),
     st.builds(life.RunnerDraining, runner_ids, moments),
@@ -67,6 +67,7 @@ def _signal(kind: int, variant: int, now: datetime, state: life.State) -> life.S
     generation = state.life.generation if variant % 8 else state.life.generation - 1
     index = state.event_index + 1 + variant % 3 if hosted and variant % 5 else variant % 3 - 1
     at = now + timedelta(seconds=variant % 32 - 8)
+    heard_at = now - timedelta(seconds=variant % 7) if variant % 3 else None
     match kind:
         case 0:
             return life.Start()
@@ -77,11 +78,12 @@ def _signal(kind: int, variant: int, now: datetime, state: life.State) -> life.S
         case 4 | 5:
             return life.FromRunner(runner_id, generation, index, life.RunningReport())
         case 6:
-            return life.FromRunner(runner_id, generation, index, life.SleepIntent())
+            return life.FromRunner(runner_id, generation, index, life.SleepIntent(), heard_at)
         case 7:
             return life.FromRunner(runner_id, generation, index, life.StopIntent())
         case 8:
-            return life.FromRunner(runner_id, generation, index, life.StoppedReport(ok=variant % 16 == 15))
+            stopped = life.StoppedReport(ok=variant % 16 == 15)
+            return life.FromRunner(runner_id, generation, index, stopped, heard_at)
         case 9:
             return life.FromRunner(runner_id, generation, index, life.AlarmReport(at if variant % 6 else None))
         case 10:

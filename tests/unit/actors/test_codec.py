@@ -53,6 +53,17 @@ SHAPES = [
         },
     ),
     (
+        life.FromRunner("r1", 3, 7, life.SleepIntent(), NOON),
+        {
+            "t": "from_runner",
+            "runner_id": "r1",
+            "generation": 3,
+            "index": 7,
+            "report": {"t": "sleep_intent"},
+            "heard_at": "2026-03-01T12:00:00+00:00",
+        },
+    ),
+    (
         life.RunnerLost("r1", NOON, life.FailureKind.RUNNER_DRAINING_TIMEOUT),
         {
             "t": "runner_lost",

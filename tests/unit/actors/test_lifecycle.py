@@ -77,8 +77,15 @@ STATES = [CREATED, PENDING, BACKOFF, STARTING, RUNNING, STOPPING, ASLEEP, DESTRO
 HOSTED = [STARTING, RUNNING, STOPPING]
 
 
-def report(what: life.Report, *, index: int = 7, generation: int = G, runner_id: str = RUNNER) -> FromRunner:
-    return FromRunner(runner_id, generation, index, what)
+def report(
+    what: life.Report,
+    *,
+    index: int = 7,
+    generation: int = G,
+    runner_id: str = RUNNER,
+    heard_at: datetime | None = None,
+) -> FromRunner:
+    return FromRunner(runner_id, generation, index, what, heard_at)
 
 
 STOPPED_OK = report(StoppedReport(ok=True))
@@ -700,6 +707,31 @@ def test_an_alarm_that_came_due_when_the_runner_was_in_fact_gone_counts(end, wak
     after, _ = decide(consumed, end, RING + 16 * SECOND, LIMITS)
     assert (name(after) == "Pending") is wakes
     assert after.life.alarm_at is None
+
+
+@pytest.mark.parametrize("ticked", [False, True])
+@pytest.mark.parametrize(
+    ("said_after", "wakes"), [(-SECOND, True), (0 * SECOND, False), (SECOND, False)], ids=["before", "at", "after"]
+)
+@pytest.mark.parametrize("end", [SleepIntent(), StoppedReport(ok=False)], ids=name)
+def test_an_alarm_is_spent_if_it_came_due_before_the_actor_said_its_last_and_however_late_that_is_heard(
+    end, said_after, wakes, ticked
+):
+    state: life.State = with_alarm(RUNNING)
+    if ticked:
+        state, _ = decide(state, Tick(), RING + SECOND, LIMITS)
+    after, _ = decide(state, report(end, heard_at=RING + said_after), RING + 2 * SECOND, LIMITS)
+    if isinstance(end, SleepIntent):
+        after, _ = decide(after, STOPPED_LATER, RING + 3 * SECOND, LIMITS)
+    assert name(after) == ("Pending" if wakes else "Asleep")
+    assert after.life.alarm_at is None
+
+
+@pytest.mark.parametrize("order", [Sleep(), RunnerDraining(RUNNER, RING + 9 * SECOND)], ids=name)
+def test_an_alarm_that_came_due_just_before_the_engine_had_the_actor_stopped_is_spent(order):
+    stopping, _ = decide(with_alarm(RUNNING), order, RING, LIMITS)
+    after, _ = decide(stopping, STOPPED_LATER, RING + SECOND, LIMITS)
+    assert (name(after), due_at(after)) == ("Asleep", None)
 
 
 def test_an_alarm_due_while_the_actor_waits_or_starts_is_not_lost_if_that_fails():

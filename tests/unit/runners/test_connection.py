@@ -158,8 +158,21 @@ def acks(events):
     ],
 )
 def test_an_event_is_a_signal_to_its_actor(inner, report):
-    signal = {"t": "from_runner", "runner_id": RUNNER, "generation": 3, "index": 4, "report": report}
+    place = {"runner_id": RUNNER, "generation": 3, "index": 4}
+    signal = {"t": "from_runner", **place, "report": report, "heard_at": NOON.isoformat()}
     assert Events(RUNNER).hear([event(4, inner, generation=3)], NOON) == [(ACTOR, signal)]
+
+
+def test_what_a_returned_runner_repeats_may_have_been_said_before_it_was_gone():
+    events = Events(RUNNER, silent_since=NOON - timedelta(seconds=1))
+    [(_, repeated)] = events.hear([event(0)], NOON)
+    events.silent_since = None
+    [(_, new)] = events.hear([event(1)], NOON)
+    assert [signal["heard_at"] for signal in (repeated, new)] == [
+        (NOON - timedelta(seconds=1)).isoformat(),
+        NOON.isoformat(),
+    ]
+    assert events.repeat(heard_before=NOON, now=NOON) == [], "it is not late"
 
 
 def test_an_event_under_way_is_not_sent_twice_but_one_dealt_with_is():

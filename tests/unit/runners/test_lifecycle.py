@@ -44,7 +44,7 @@ AWAY = replace(BUSY, socket_id="")
 SILENT = replace(BUSY, seen_at=NOON - 16 * SECOND)
 
 LIVE = Live(due=NOON + 10 * SECOND)
-DRAINING = Draining(NOON - SECOND, until=NOON + 9 * SECOND)
+DRAINING = Draining(NOON - SECOND, until=NOON + 9 * SECOND, due=NOON + SECOND)
 EVICTING = Evicting(NOON - SECOND, due=NOON + SECOND / 2, reason=StopReason.DRAINED)
 STOPPED = Stopped(StopReason.LOST, NOON - SECOND, due=NOON + SECOND)
 STATES = [LIVE, DRAINING, EVICTING, STOPPED]
@@ -65,7 +65,7 @@ PAIRS = {
     "Live": {
         "Connected": (Live(NOON + 15 * SECOND), [CloseSocket(SOCKET), OfferSlots(), DrainOlder()]),
         "Disconnected": (LIVE, []),
-        "Drain": (Draining(NOON, NOON + GRACE), [TellDraining(NOON + GRACE)]),
+        "Drain": (Draining(NOON, NOON + GRACE, NOON + 2 * SECOND), [TellDraining(NOON + GRACE)]),
         "SlotFreed": (LIVE, []),
         "Evict": (EVICTED, CLOSE),
         "Tick": (Live(NOON + 14 * SECOND), []),
@@ -126,10 +126,19 @@ def test_an_idle_runner_is_evicted_at_once_when_it_is_to_go(state):
 
 def test_a_runner_is_evicted_at_the_end_of_its_grace_and_not_before():
     just_before = DRAINING.until - timedelta(microseconds=1)
-    assert decide(DRAINING, Tick(), BUSY, just_before, LIMITS) == (DRAINING, [])
-    after, effects = decide(DRAINING, Tick(), BUSY, DRAINING.until, LIMITS)
+    told_again, _ = decide(DRAINING, Tick(), BUSY, just_before, LIMITS)
+    assert (name(told_again), due_at(told_again)) == ("Draining", DRAINING.until)
+    after, effects = decide(told_again, Tick(), BUSY, DRAINING.until, LIMITS)
     assert after == Evicting(DRAINING.since, DRAINING.until + SECOND, StopReason.DRAINED)
     assert effects == CLOSE
+
+
+def test_the_actors_of_a_draining_runner_are_told_until_they_have_left():
+    assert decide(DRAINING, Tick(), BUSY, DRAINING.due - timedelta(microseconds=1), LIMITS) == (DRAINING, [])
+    again, effects = decide(DRAINING, Tick(), BUSY, DRAINING.due, LIMITS)
+    assert again == replace(DRAINING, due=DRAINING.due + 2 * SECOND)
+    assert effects == [TellDraining(DRAINING.until)]
+    assert name(decide(again, Tick(), IDLE, again.due, LIMITS)[0]) == "Evicting"
 
 
 def test_a_second_drain_can_only_shorten_the_grace():
@@ -224,7 +233,7 @@ all_facts = st.builds(Facts, seconds, st.integers(0, 2), st.sampled_from(["", SO
 reasons = st.sampled_from(StopReason)
 states = st.one_of(
     st.builds(Live, seconds),
-    st.builds(Draining, seconds, seconds),
+    st.builds(Draining, seconds, seconds, seconds),
     st.builds(Evicting, seconds, seconds, reasons),
     st.builds(Stopped, reasons, seconds, st.none() | seconds),
 )
