@@ -221,7 +221,7 @@ class Process:
         if instance is None or instance.generation != generation or instance.stopping:
             return
         instance.stopping = True
-        instance.mute = self.world.chance(self.world.faults.mute_stop, "a runner never says stopped")
+        instance.mute |= self.world.chance(self.world.faults.mute_stop, "a runner never says stopped")
         if not instance.mute:
             self.world.later(self.world.random.uniform(0.001, 0.3), self._end, instance, True)
 

@@ -37,6 +37,7 @@ class Outcome:
     seed: int
     steps: int
     counts: Counter[str]
+    transcript: tuple[str, ...]  # its last lines
 
 
 class Run:
@@ -53,11 +54,11 @@ class Run:
     def __call__(self) -> Outcome:
         """Run to the end; raises Violation, with the transcript, if an invariant does not hold."""
         random.seed(self.world.seed)
+        self._clean()
         epoch_us = lambda: int(self.world.now.timestamp() * 1_000_000)  # noqa: E731
         with ExitStack() as stack:
             stack.enter_context(ids.drawn_from(epoch_us, self.world.random.randrange))
             stack.enter_context(override_settings(ENV=settings.ENV.model_copy(update=LIMITS)))
-            self._clean()
             self.engine = Engine(self.world, self._check)
             stack.enter_context(mailbox.carried_by(self.engine.carry))
             self._set_up()
@@ -67,20 +68,20 @@ class Run:
             self.world.run(QUIET_SECONDS)
             self._check_settled()
         self.world.counts["actors"] = len(self.actors)
-        return Outcome(self.world.seed, self.world.steps, self.world.counts)
+        return Outcome(self.world.seed, self.world.steps, self.world.counts, tuple(self.world.transcript))
 
     def _clean(self) -> None:
         quick_database()
         for model in (Command, Actor, ServerlessConnection, Runner, RunnerConfig, ActorName):
             model.objects.all().delete()
         TimelineEntry.objects.all().delete()
+        self.namespace, _ = Namespace.objects.get_or_create(name="default")
         SetAsideSignal.objects.all().delete()
 
     # The scenario
 
     def _set_up(self) -> None:
         world, draw = self.world, self.world.random
-        self.namespace, _ = Namespace.objects.get_or_create(name="default")
         self.census = Census(world)
         self.gateways = [Gateway(world, self.engine, self.processes) for _ in range(2)]
         self.pools = ["normal"]

@@ -23,3 +23,7 @@ def test_without_faults_every_request_is_answered() -> None:
     assert outcome.counts["request answered"] > 50
     outcomes = {what for what in outcome.counts if what.startswith("request ")}
     assert outcomes <= {"request answered", "request gone"}, outcome.counts
+
+
+def test_a_seed_is_a_run() -> None:
+    assert simulate(77, seconds=15) == simulate(77, seconds=15)
