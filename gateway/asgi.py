@@ -6,7 +6,7 @@ from channels.routing import ChannelNameRouter
 
 from gateway.errors import NoRoute
 from gateway.http import GatewayRequest
-from gateway.routing import Destination, destination
+from gateway.routing import PREFIX, Destination, destination
 from orchestrator.consumers import LeanConsumer, Receive, Send
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
@@ -46,6 +46,8 @@ class GatewayRouter:
 
     def _choose_http(self, scope: dict[str, Any]) -> Any:
         path = _raw_path(scope)
+        if path.startswith(PREFIX):
+            return self._request  # whatever the headers say: paths win over targets
         target = next((value for name, value in scope["headers"] if name == b"x-rivet-target"), None)
         if target is None and not path.startswith(("/gateway", "/runners/connect")):
             return self._api

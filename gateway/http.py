@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
@@ -180,11 +181,10 @@ class GatewayRequest(LeanConsumer):
                 hub.send_and_forget(route.runner_id, hub.frame(request_id, 1, ToClientRequestAbort()))
 
     async def _first(self, answers: "Answers") -> ToServerResponseStart:
+        limit_ms = settings.ENV.gateway_response_start_ms
         try:
-            async with asyncio.timeout(settings.ENV.gateway_response_start_ms / 1000):
-                kind = await self._while_connected(answers.next())
+            kind = await self._while_connected(answers.next(), limit_ms / 1000)
         except TimeoutError:
-            limit_ms = settings.ENV.gateway_response_start_ms
             raise ResponseStartTimeout(phase="response_start", timeout=limit_ms) from None
         match kind:
             case ToServerResponseStart(503, headers) if _names_unknown_actor(headers):
@@ -215,21 +215,26 @@ class GatewayRequest(LeanConsumer):
             if kind.finish:
                 return None
 
-    async def _while_connected(self, work: "Awaitable[T]") -> T:
+    async def _while_connected(self, work: "Awaitable[T]", limit_seconds: float = math.inf) -> T:
         """Await work, but not for longer than the client waits for its answer.
 
         Raises:
             ClientGone: the client hung up first; the work is cancelled.
+            TimeoutError: the limit came first; likewise.
         """
         future = asyncio.ensure_future(work)
         try:
             if self._gone is None:
-                await asyncio.wait((future,), timeout=PATIENCE_SECONDS)
+                await asyncio.wait((future,), timeout=min(PATIENCE_SECONDS, limit_seconds))
+                limit_seconds -= PATIENCE_SECONDS
             if not future.done() or self._gone is not None:
                 gone = self._watch_client()
-                await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
+                limit = None if limit_seconds == math.inf else max(limit_seconds, 0)
+                await asyncio.wait((future, gone), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     raise ClientGone
+                if not future.done():
+                    raise TimeoutError
             return future.result()
         finally:
             if future.done() and not future.cancelled():
