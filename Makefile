@@ -54,7 +54,7 @@ requirements: ## Pin the newest versions that pyproject.toml allows, with their 
 	tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
 	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install --quiet uv && \
 	"$$tools/bin/uv" $(COMPILE) --upgrade --extra uvicorn --output-file requirements.txt && \
-	"$$tools/bin/uv" $(COMPILE) --upgrade --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	"$$tools/bin/uv" $(COMPILE) --upgrade --extra uvicorn --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
 # The stamps are newer than the files whose packages are installed.
 $(VENV)/installed: requirements.txt | $(BIN)/python
