@@ -5,6 +5,7 @@ import asyncio
 import httpx
 import pytest
 
+from gateway import http
 from gateway.hub import open_hub
 from gateway.waiting import _wakers
 from orchestrator.db import run_db
@@ -244,7 +245,10 @@ async def test_a_stream_that_breaks_off_is_cut_off_and_never_begun_again(worker,
     assert held() == NOTHING
 
 
-async def test_a_client_that_leaves_a_stream_ends_it_at_the_runner(worker, host, client, namespace, held):
+async def test_a_client_that_leaves_a_stream_ends_it_at_the_runner(
+    worker, host, client, namespace, held, monkeypatch
+):
+    monkeypatch.setattr(http, "PATIENCE_SECONDS", 60)  # it is looked after although the answer never pauses
     requests = asyncio.Queue()
     runner = await host(answer=requests.put)
     actor_id = await running_actor(namespace)
