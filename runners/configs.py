@@ -55,7 +55,7 @@ def upsert_config(*, namespace: Namespace, name: str, wanted: PoolSettings) -> b
     Raises RunnerConfigInvalid, and nothing is changed. A configuration of the other kind is replaced by a new
     row, so that the requests of the old one end by the settings they began with.
     """
-    _check(name, wanted)
+    check_settings(name, wanted)
     for attempt in range(_ATTEMPTS):
         try:
             with transaction.atomic():
@@ -129,7 +129,8 @@ def _forget_failures(row: RunnerConfig) -> None:
     row.successes = row.failures = 0
 
 
-def _check(name: str, wanted: PoolSettings) -> None:
+def check_settings(name: str, wanted: PoolSettings) -> None:
+    """Raise RunnerConfigInvalid, with the reason, if a pool cannot be configured like this."""
     problem = _problem_with_name(name)
     if problem is None and wanted.kind == RunnerConfig.Kind.SERVERLESS:
         problem = _problem_with(wanted)

@@ -1,0 +1,162 @@
+"""The admin's pages of what every house uses, and what the other houses' pages share.
+
+The pages are there to look: rows of the workflows are changed by signals alone, never by hand.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from orchestrator.models import Namespace, SetAsideSignal, TimelineEntry
+from orchestrator.pictures import table
+
+admin.site.site_header = "Torpor"
+admin.site.site_title = "Torpor"
+admin.site.index_title = "What there is"
+
+NOTHING = "-"
+
+
+if TYPE_CHECKING:
+    AnyModelAdmin = admin.ModelAdmin[Any]
+else:
+    AnyModelAdmin = admin.ModelAdmin
+
+
+class ReadOnlyAdmin(AnyModelAdmin):
+    """Rows to look at: nothing can be added, changed or deleted."""
+
+    show_full_result_count = False
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody may."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody may."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody may."""
+        return False
+
+
+def moment(field: str, title: str) -> Callable[[Any, Model], str]:
+    """Return a column that shows a time to the second, in UTC, and by which the list can be ordered."""
+
+    @admin.display(description=title, ordering=field)
+    def show(_: Any, row: Model) -> str:
+        value = getattr(row, field)
+        return f"{value:%Y-%m-%d %H:%M:%S}" if value else NOTHING
+
+    return show
+
+
+def linked(field: str, title: str, page: str) -> Callable[[Any, Model], str]:
+    """Return a column of ids of another model's rows, as links to their pages (`app_model`)."""
+
+    @admin.display(description=title, ordering=field)
+    def show(_: Any, row: Model) -> str:
+        return link(page, getattr(row, field))
+
+    return show
+
+
+def link(page: str, pk: str, text: str | None = None) -> SafeString | str:
+    """Return a link to the page of one row; a dash for no row."""
+    if not pk:
+        return NOTHING
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_change", args=[pk]), text or pk)
+
+
+def list_link(page: str, text: str, **lookups: str) -> SafeString:
+    """Return a link to the rows of a list that these lookups find."""
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_changelist", query=lookups), text)
+
+
+def rows(titles: Sequence[str], cells: Iterable[Sequence[Any]]) -> SafeString | str:
+    """Return a table; a dash for one without rows."""
+    lines = [[format_html_join("", "<td>{}</td>", ((cell,) for cell in line))] for line in cells]
+    if not lines:
+        return NOTHING
+    head = format_html_join("", "<th>{}</th>", ((title,) for title in titles))
+    body = format_html_join("", "<tr>{}</tr>", lines)
+    return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, body)
+
+
+def arrows(entries: Sequence[TimelineEntry]) -> SafeString | str:
+    """Return arrows as a table."""
+    return rows(["time (UTC)", "since the last", "from and to", "what", "generation"], table(entries))
+
+
+def preformatted(text: str) -> SafeString:
+    """Return text as it is, in letters of one width."""
+    return format_html("<pre>{}</pre>", text)
+
+
+@admin.register(Namespace)
+class NamespaceAdmin(ReadOnlyAdmin):
+    """Namespaces; they are made over the API and never deleted. Their display name may be changed."""
+
+    list_display = ("name", "display_name", "id", "created")
+    search_fields = ("=id", "name__startswith")
+    fields = ("id", "name", "display_name", "created_at", "contents")
+    readonly_fields = ("id", "name", "created_at", "contents")
+    created = moment("created_at", "created")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever may change namespaces may."""
+        return admin.ModelAdmin.has_change_permission(self, request, obj)
+
+    @admin.display(description="in it")
+    def contents(self, row: Namespace) -> SafeString:
+        """Lead to what there is in the namespace."""
+        pages = {"actors": "actors_actor", "runners": "runners_runner", "pools": "runners_runnerconfig"}
+        links = ((list_link(page, text, namespace__id__exact=row.pk),) for text, page in pages.items())
+        return format_html_join(", ", "{}", links)
+
+
+@admin.register(TimelineEntry)
+class TimelineEntryAdmin(ReadOnlyAdmin):
+    """Every recorded arrow, the newest first."""
+
+    list_display = ("time", "way", "label", "actor", "generation", "runner", "connection")
+    list_display_links = ("time",)
+    list_filter = ("source", "target")
+    search_fields = ("=actor_id", "=runner_id", "=connection_id", "=pool_id")
+    search_help_text = "the whole id of an actor, a runner, a /start request or a pool"
+    ordering = ("-id",)
+    actor = linked("actor_id", "actor", "actors_actor")
+    runner = linked("runner_id", "runner", "runners_runner")
+    connection = linked("connection_id", "/start request", "runners_serverlessconnection")
+
+    @admin.display(description="time", ordering="at")
+    def time(self, row: TimelineEntry) -> str:
+        """Show the time to the millisecond."""
+        return f"{row.at:%Y-%m-%d %H:%M:%S}.{row.at.microsecond // 1000:03}"
+
+    @admin.display(description="from and to")
+    def way(self, row: TimelineEntry) -> str:
+        """Show whom the arrow passes."""
+        return " → ".join([row.source, *row.via, row.target])
+
+
+@admin.register(SetAsideSignal)
+class SetAsideSignalAdmin(ReadOnlyAdmin):
+    """Signals the engine failed on. They may be deleted when they have been looked into."""
+
+    list_display = ("id", "workflow", "key", "error", "created")
+    list_filter = ("workflow",)
+    search_fields = ("=key",)
+    created = moment("created_at", "set aside")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever may delete such signals may."""
+        return admin.ModelAdmin.has_delete_permission(self, request, obj)
