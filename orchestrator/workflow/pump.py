@@ -11,16 +11,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orchestrator.models import SetAsideSignal
-from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox
-from orchestrator.workflow.lock import ShardLock
+from orchestrator.workflow.lock import Found, ShardLock
 from orchestrator.workflow.mailbox import Signal
 from orchestrator.workflow.outbox import Outbox
 
@@ -50,24 +47,18 @@ def advance(workflow: Workflow, shard: int) -> int:
     Leaves at once if another worker holds the lock: it looks again before it lets go. A database or Redis
     error ends the run with the unhandled signals still in the mailbox, where the sweep finds them.
     """
-    get_redis().delete(mailbox.mark_name(workflow.name, shard))
-    lock = ShardLock(workflow.name, shard)
-    if not lock.acquire():
-        return 0
     handled = 0
-    with lock:
-        while True:
-            entries = _read(workflow.name, shard)
-            if entries:
-                _handle(workflow, entries)
-                _remove(workflow.name, shard, entries)
-                handled += len(entries)
-            elif lock.release_if_idle():
-                return handled
-            if entries and not lock.extend():
-                logger.warning("lease lapsed", extra={"action": "lease_lapsed", "shard": shard})
-                mailbox.send_task(workflow.name, shard)
-                return handled
+    with ShardLock(workflow.name, shard) as lock:
+        found: Found | None = lock.take_up()
+        while found:
+            entries = [_entry(id_, fields) for id_, fields in found]
+            _handle(workflow, entries)
+            handled += len(entries)
+            found = lock.go_on([entry.id for entry in entries])
+    if found is None:
+        logger.warning("lease lapsed", extra={"action": "lease_lapsed", "shard": shard})
+        mailbox.send_task(workflow.name, shard)
+    return handled
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +68,9 @@ class _Entry:
     signal: Signal
 
 
-def _read(name: str, shard: int) -> list[_Entry]:
-    found: Any = get_redis().xrange(mailbox.stream_name(name, shard), count=settings.ENV.batch_signals)
-    return [_Entry(id_, values[b"k"].decode(), json.loads(values[b"s"])) for id_, values in found]
-
-
-def _remove(name: str, shard: int, entries: Sequence[_Entry]) -> None:
-    """Remove by entry id: a worker whose lease has lapsed must not cut off another's signals."""
-    get_redis().xdel(mailbox.stream_name(name, shard), *(entry.id for entry in entries))
+def _entry(id_: bytes, fields: Sequence[bytes]) -> _Entry:
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    return _Entry(id_, values[b"k"].decode(), json.loads(values[b"s"]))
 
 
 def _handle(workflow: Workflow, entries: Sequence[_Entry]) -> None:

@@ -94,8 +94,8 @@ def test_an_empty_mailbox_is_no_news(recorder):
 
 def test_whoever_comes_second_leaves_at_once(recorder):
     holder = ShardLock(NAME, SHARD)
-    assert holder.acquire()
     mailbox.post(NAME, "poison", {"n": 1})
+    assert holder.take_up()
     assert advance(recorder.workflow, SHARD) == 0
     assert (recorder.batches, left()) == ([], 1)
 
@@ -248,12 +248,12 @@ def test_a_worker_whose_lease_has_lapsed_does_not_release_anothers(recorder):
     assert stalled.reached.wait(PATIENCE_S)
     get_redis().delete(mailbox.lock_name(NAME, SHARD))
     other = ShardLock(NAME, SHARD)
-    assert other.acquire()
+    assert other.take_up()
 
     stalled.open.set()
     thread.join(PATIENCE_S)
 
-    assert other.extend()
+    assert other.go_on([]) is not None
 
 
 def test_a_signal_posted_while_its_shard_is_held_is_handled_by_the_holder():
