@@ -111,7 +111,7 @@ async def test_a_path_that_names_no_actor_is_not_found(client, namespace, path):
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("actor_id", [new_id(), "act1", "%00", "%ff", "x" * 2_000, "%2e%2e"])
+@pytest.mark.parametrize("actor_id", ["0" * 30, "act1", "%00", "%ff", "x" * 2_000, "%2e%2e"])
 async def test_an_unknown_actor_is_not_found(client, actor_id):
     assert refusal(await client.get(f"/gateway/{actor_id}")) == (404, "actor.not_found")
 

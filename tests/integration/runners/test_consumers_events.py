@@ -7,7 +7,6 @@ import pytest
 from actors.models import Actor
 from actors.services import sleep_actor
 from orchestrator.db import run_db
-from orchestrator.ids import new_id
 from orchestrator.models import SetAsideSignal
 from orchestrator.redis import get_redis
 from runners.models import Command
@@ -94,7 +93,7 @@ async def test_a_repeated_event_acts_once(worker, host, namespace):
     assert (await actor_row(actor_id)).version == row.version
 
 
-@pytest.mark.parametrize("actor_id", ["act1", "", "ä", new_id(), "x" * 10_000, "\0"])
+@pytest.mark.parametrize("actor_id", ["act1", "", "ä", "0" * 30, "x" * 10_000, "\0"])
 async def test_events_of_unknown_actors_are_ignored_and_the_socket_stays(worker, host, namespace, env, actor_id):
     env(runner_ping_interval_ms=100)
     runner = await host()
