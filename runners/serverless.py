@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from django.conf import settings
+from django.db import connection
 from httpx_sse import EventSource
 
 from orchestrator import VERSION
@@ -22,7 +23,7 @@ from orchestrator.ids import new_id
 from orchestrator.workflow.mailbox import postman
 from runners import claims, polls
 from runners.claims import Claimed
-from runners.models import ServerlessConnection
+from runners.models import RunnerConfig, ServerlessConnection
 from runners.start_request import (
     BODY_EXCERPT,
     StartFailed,
@@ -87,6 +88,7 @@ class Connector(LeanConsumer):
                 self._let_go(stream)
             await asyncio.gather(keeper, *(stream.task for stream in streams), return_exceptions=True)
             await self._client.aclose()
+            self._pollers.shutdown(wait=False, cancel_futures=True)
             await run_db(claims.release, connector_id=self._id)
 
     async def _keep_looking(self) -> None:
@@ -116,7 +118,7 @@ class Connector(LeanConsumer):
                 task = asyncio.create_task(self._hold(request))
                 self._streams[request.id] = _Stream(request.pool_id, task)
         for config in await run_db(polls.claim_polls, limit=POLLS_AT_ONCE):
-            task = asyncio.create_task(run_db_in(self._pollers, polls.poll, config))
+            task = asyncio.create_task(run_db_in(self._pollers, _poll, config))
             self._polls.add(task)
             task.add_done_callback(self._polled)
 
@@ -187,6 +189,14 @@ class Connector(LeanConsumer):
                         raise invalid_payload("no runner of this pool", event.data)
                     stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
                     self._tell(request.pool_id, stream.ready)
+
+
+def _poll(config: RunnerConfig) -> None:
+    """Poll a pool's endpoint; the thread keeps no database connection for the long time until the next."""
+    try:
+        polls.poll(config)
+    finally:
+        connection.close()
 
 
 async def _excerpt(answer: httpx.Response) -> str:
