@@ -1,5 +1,6 @@
 """Integration tests find an empty Valkey, and the default namespace and a whole engine if they ask for them."""
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import redis
 
 from tests.support.management import Management
 from tests.support.scripted_runner import ScriptedRunner
-from tests.support.web import engine
+from tests.support.web import close_connections, engine
 from tests.support.workers import Worker, working
 
 
@@ -16,6 +17,14 @@ from tests.support.workers import Worker, working
 def _redis_client(redis_url: str):
     with redis.Redis.from_url(redis_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_threads() -> Iterator[None]:
+    """The database threads of this process keep their connections; leave none open in the end."""
+    yield
+    if (db := sys.modules.get("orchestrator.db")) is not None:
+        close_connections(db._THREADS)
 
 
 @pytest.fixture(autouse=True)

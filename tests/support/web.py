@@ -2,11 +2,14 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
+from django.db import connections
 
 SOON_S = 10.0
 
@@ -55,6 +58,18 @@ async def engine() -> AsyncIterator[str]:
         yield url
     close_hub()
     await close_bus()
+
+
+def close_connections(threads: ThreadPoolExecutor) -> None:
+    """Close the connections to the database that the threads of a pool keep, each its own."""
+    everyone = threading.Barrier(threads._max_workers)
+
+    def close() -> None:
+        everyone.wait(SOON_S)
+        connections.close_all()
+
+    for closing in [threads.submit(close) for _ in range(threads._max_workers)]:
+        closing.result()
 
 
 async def eventually(look: Callable[[], Any | Awaitable[Any]], seconds: float = SOON_S) -> Any:
