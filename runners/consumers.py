@@ -146,6 +146,7 @@ class RunnerSocket(LeanConsumer):
         self._pong_at = time.monotonic()
         self._rtt_ms = 0
         self._ack_timer: asyncio.TimerHandle | None = None
+        self._acknowledged: dict[tuple[str, int | None], int] = {}  # commands: (actor, generation) -> index
         self._say(self._init_message(registration))  # first of all, whatever the bus brings (PROTOCOL §0, 6)
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -235,8 +236,8 @@ class RunnerSocket(LeanConsumer):
                     postman.post("actors", actor_id, signal)
             case ToServerAckCommands(checkpoints):
                 anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
-                marks = [(c.actor_id, None if anonymous else c.generation, c.index) for c in checkpoints]
-                spawn(run_db(services.acknowledge_commands, runner_id=self.runner_id, checkpoints=marks))
+                for c in checkpoints:
+                    self._acknowledged[c.actor_id, None if anonymous else c.generation] = c.index
             case ToServerStopping():
                 self._stopping = True
                 self._ask_to_drain()
@@ -350,6 +351,10 @@ class RunnerSocket(LeanConsumer):
                 logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
 
     async def _heartbeat(self, silent_ms: int) -> None:
+        if self._acknowledged:  # there is no hurry: what has taken effect has left the log by itself
+            marks = [(*life, index) for life, index in self._acknowledged.items()]
+            self._acknowledged.clear()
+            await run_db(services.acknowledge_commands, runner_id=self.runner_id, checkpoints=marks)
         standing = await run_db(
             services.heartbeat,
             runner_id=self.runner_id,

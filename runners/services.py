@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
@@ -20,6 +20,12 @@ from runners.pools import drain_grace
 from runners.protocol.messages import ToServerInit
 
 RUNNERS = "runners"
+
+_FORGET_START = """
+DELETE FROM runners_command
+WHERE runner_id = %s AND actor_id = %s AND "index" <= %s AND kind = 'start'
+AND generation = COALESCE(%s, generation)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +198,6 @@ def acknowledge_commands(*, runner_id: str, checkpoints: Iterable[tuple[str, int
 
     No generation means the current one, which is the only one whose start can still be in the log.
     """
-    for actor_id, generation, index in checkpoints:
-        log = Command.objects.filter(runner_id=runner_id, actor_id=actor_id, index__lte=index)
-        if generation is not None:
-            log = log.filter(generation=generation)
-        log.filter(kind=Command.Kind.START).delete()
+    with transaction.atomic(), connection.cursor() as cursor:
+        for actor_id, generation, index in checkpoints:
+            cursor.execute(_FORGET_START, [runner_id, actor_id, index, generation])
