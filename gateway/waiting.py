@@ -73,7 +73,7 @@ class Wait:
     """How long one request has waited for its actor, over all its attempts."""
 
     watch: Watch
-    request: str  # what for, in the timeline
+    request: str  # what for, in the timeline, which is told once
     stops: int = field(init=False)
     waited_seconds: float = 0.0
 
@@ -109,7 +109,8 @@ async def until_connectable(wait: Wait) -> Route:
     began = loop.time()
     deadline = began + env.gateway_request_ms / 1000 - wait.waited_seconds
     rewakes, ready_by = wait.rewakes, began + env.gateway_ready_ms / 1000
-    with _waker(watch, wait.request) as waker:
+    request, wait.request = wait.request, ""
+    with _waker(watch, request) as waker:
         changed = asyncio.Event()
         watch.listeners.append(changed.set)
         try:
