@@ -146,7 +146,7 @@ def _tell(
     match encoded["t"]:
         case "connected" if effects:
             arrows.append(Arrow(socket, workflow, "registered"))
-        case "drain" | "evict" if after != before:
+        case "drain" | "evict" if isinstance(before, lifecycle.Live) and after != before:
             arrows.append(_stop_arrow(encoded.get("by")))
         case "tick" if isinstance(before, lifecycle.Live) and not isinstance(after, lifecycle.Live):
             arrows.append(Arrow(workflow, workflow, "silent for too long: lost"))

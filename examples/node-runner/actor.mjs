@@ -17,7 +17,7 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
  * (graceful, once), `id()` and `initPacket()` (base64, undefined before the engine's init).
  */
 export function createRunner(client, settings) {
-  const lives = new Map(); // actor id -> {generation, count} of the life that is running here
+  const lives = new Map(); // actor id -> {generation, count, stopMs} of the life that is running here
   const connected = deferred();
   const stopped = deferred();
   let leaving = false;
@@ -34,6 +34,7 @@ export function createRunner(client, settings) {
     const url = new URL(request.url);
     const life = lives.get(actorId);
     const about = { actorId, generation: life?.generation, count: life ? ++life.count : 0, pid: process.pid };
+    if (life && url.searchParams.has("stop_ms")) life.stopMs = Number(url.searchParams.get("stop_ms"));
     switch (url.pathname) {
       case "/":
         return json(about);
@@ -47,18 +48,23 @@ export function createRunner(client, settings) {
       case "/destroy": // releases without destroyActor say OK on every stop that is no sleep, and that destroys
         client.ownsKey ? runner.destroyActor(actorId) : runner.stopActor(actorId);
         return json({ ...about, destroying: true });
-      case "/crash": // gone in the middle of the request, without an answer to it
-        runner.forceStopActor(actorId);
+      case "/crash": // gone in the middle of the request, without an answer to it; with `ms`, that long after it
+        if (url.searchParams.has("ms")) setTimeout(() => runner.forceStopActor(actorId), Number(url.searchParams.get("ms")));
+        else runner.forceStopActor(actorId);
         return json(about);
       case "/count":
         return json({ ...about, durable: await countDurably(actorId) });
       case "/alarm":
-        runner.setAlarm(actorId, Date.now() + Number(url.searchParams.get("ms") ?? 1000));
+        about.alarm = Date.now() + Number(url.searchParams.get("ms") ?? 1000);
+        runner.setAlarm(actorId, about.alarm);
         return json(about);
       case "/length":
         return json({ ...about, bytes: (await request.arrayBuffer()).byteLength });
-      case "/slow":
-        await pause(Number(url.searchParams.get("ms") ?? 1000));
+      case "/slow": // with `before`, only in lives of a lower generation
+        if (about.generation < Number(url.searchParams.get("before") ?? Infinity)) {
+          log("slow_request", { actorId, generation: about.generation });
+          await pause(Number(url.searchParams.get("ms") ?? 1000));
+        }
         return json(about);
       case "/echo": {
         const body = await request.text();
@@ -113,11 +119,14 @@ export function createRunner(client, settings) {
       canHibernate: (_actorId, _gatewayId, _requestId, request) => new URL(request.url).pathname.startsWith("/hibernate"),
     },
     onActorStart: async (actorId, generation, config) => {
-      lives.set(actorId, { generation, count: 0 });
+      lives.set(actorId, { generation, count: 0, stopMs: 0 });
       log("actor_start", { actorId, generation, name: config.name, key: config.key, runnerId: runner.runnerId });
       await runner.restoreHibernatingRequests(actorId, shelf.of(actorId));
     },
     onActorStop: async (actorId, generation) => {
+      log("actor_stopping", { actorId, generation, runnerId: runner.runnerId });
+      const stopMs = lives.get(actorId)?.stopMs;
+      if (stopMs) await pause(stopMs);
       lives.delete(actorId);
       log("actor_stop", { actorId, generation, runnerId: runner.runnerId });
     },

@@ -28,9 +28,12 @@ class Application(Child):
     def events(self, name: str, **fields: Any) -> list[Event]:
         """Return the events of that name so far whose fields are as given, in order."""
         wanted = fields | {"event": name}
+        return [event for event in self.journal() if wanted.items() <= event.items()]
+
+    def journal(self) -> list[Event]:
+        """Return all events so far, in order."""
         whole_lines = self.output().rpartition("\n")[0].splitlines()
-        events = (json.loads(line) for line in whole_lines if line.startswith('{"event"'))
-        return [event for event in events if wanted.items() <= event.items()]
+        return [json.loads(line) for line in whole_lines if line.startswith('{"event"')]
 
     def wait(self, name: str, count: int = 1, **fields: Any) -> Event:
         """Wait for the `count`-th such event and return it."""
@@ -89,10 +92,34 @@ def sdk_endpoint(directory: Path) -> Endpoint:
     return Endpoint("sdk", [sys.executable, str(SDK_RUNNER), "--port", "0"], directory / "sdk.log")
 
 
-def node_runner(directory: Path, engine_url: str, pool: str, slots: int) -> Application:
-    """Return a long-lived Node runner, not yet started. It logs to `directory`."""
-    where = ["--runner", "--endpoint", engine_url, "--pool", pool, "--slots", str(slots)]
-    return Application("runner", [*_node(CLIENT_RELEASES[0]), *where], directory / "runner.log")
+def node_runner(
+    directory: Path,
+    engine_url: str,
+    pool: str,
+    slots: int,
+    *,
+    name: str = "runner",
+    release: str = CLIENT_RELEASES[0],
+    version: int = 1,
+    key: str | None = None,
+) -> Application:
+    """Return a long-lived Node runner, not yet started. It logs to `directory`, under its `name`.
+
+    `key` is for client releases that do not draw their own.
+    """
+    where = [
+        "--runner",
+        "--endpoint",
+        engine_url,
+        "--pool",
+        pool,
+        "--slots",
+        str(slots),
+        "--version",
+        str(version),
+    ]
+    command = [*_node(release), *where, *(["--key", key] if key else [])]
+    return Application(name, command, directory / f"{name}.log")
 
 
 def _node(release: str) -> Sequence[str]:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -52,12 +53,17 @@ class Counter(Actor):
 
     def __init__(self) -> None:
         self.count = 0
+        self.stop_ms = 0.0
 
     async def on_start(self, ctx: Context) -> None:
         log("actor_start", actorId=ctx.actor_id, generation=ctx.generation, name=ctx.name, key=ctx.key)
 
     async def on_stop(self, ctx: Context) -> None:
-        log("actor_stop", actorId=ctx.actor_id, generation=ctx.generation)
+        log("actor_stopping", actorId=ctx.actor_id, generation=ctx.generation)
+        try:
+            await asyncio.sleep(self.stop_ms / 1000)
+        finally:  # it may be cut off
+            log("actor_stop", actorId=ctx.actor_id, generation=ctx.generation)
 
     async def fetch(self, ctx: Context, request: Request) -> Response:
         self.count += 1
@@ -68,6 +74,7 @@ class Counter(Actor):
             "pid": os.getpid(),
         }
         wait = timedelta(milliseconds=float(request.params.get("ms", 1000)))
+        self.stop_ms = float(request.params.get("stop_ms", self.stop_ms))
         match request.path:
             case "/":
                 pass
@@ -79,9 +86,13 @@ class Counter(Actor):
             case "/count":
                 about["durable"] = await self._count_durably(ctx)
             case "/alarm":
-                ctx.set_alarm(datetime.now(UTC) + wait)
-            case "/slow":
-                await asyncio.sleep(wait.total_seconds())
+                due = datetime.now(UTC) + wait
+                ctx.set_alarm(due)
+                about["alarm"] = math.ceil(due.timestamp() * 1000)
+            case "/slow":  # with `before`, only in lives of a lower generation
+                if ctx.generation < float(request.params.get("before", math.inf)):
+                    log("slow_request", actorId=ctx.actor_id, generation=ctx.generation)
+                    await asyncio.sleep(wait.total_seconds())
             case "/length":
                 about["bytes"] = len(request.body)
             case "/echo":
