@@ -44,12 +44,13 @@ class Entry:
 class Engine:
     """Mailboxes, workers, timers, pub/sub. What Redis holds can be wiped at any moment."""
 
-    def __init__(self, world: World, after_commit: Callable[[], None]) -> None:
+    def __init__(self, world: World, after_commit: Callable[[set[str]], None]) -> None:
         self.world = world
         self.hint: Callable[[], None] = lambda: None  # a connector is told to look
         self._after_commit = after_commit
         self._mailboxes: dict[Place, list[Entry]] = defaultdict(list)
         self._ids = count()
+        self._owed: dict[int, Letter] = {}  # taken from senders and not committed yet
         self._locked: dict[Place, datetime] = {}
         self._timers: dict[tuple[str, str], datetime] = {}
         self._subscribers: dict[str, list[Callable[[bytes], None]]] = defaultdict(list)
@@ -63,9 +64,10 @@ class Engine:
         """Put letters into their mailboxes, as `mailbox.post` does, and have a worker look."""
         for letter in letters:
             place = (letter.workflow, mailbox.shard_of(letter.key) % SHARDS)
-            self._mailboxes[place].append(Entry(next(self._ids), letter))
-            if self.world.chance(self.world.faults.twice, "a signal delivered twice"):
-                self._mailboxes[place].append(Entry(next(self._ids), letter))
+            times = 2 if self.world.chance(self.world.faults.twice, "a signal delivered twice") else 1
+            for entry in [Entry(next(self._ids), letter) for _ in range(times)]:
+                self._mailboxes[place].append(entry)
+                self._owed[entry.id] = letter
             if not self.world.chance(self.world.faults.lost_task, "a task lost"):
                 self.world.soon(self._work, place)
 
@@ -92,14 +94,16 @@ class Engine:
             return
         self.world.chance(1.0, "redis wiped")
         self._mailboxes.clear()
+        self._owed.clear()
         self._timers.clear()
         self._locked.clear()
         self.world.later(self.world.random.expovariate(1 / faults.wipe_every), self._wipe)
 
     @property
-    def waiting(self) -> int:
-        """Signals in all mailboxes."""
-        return sum(len(entries) for entries in self._mailboxes.values())
+    def lost(self) -> list[Letter]:
+        """Signals that are in no mailbox and were never committed, though nobody has wiped Redis since."""
+        waiting = {entry.id for entries in self._mailboxes.values() for entry in entries}
+        return [letter for id_, letter in self._owed.items() if id_ not in waiting]
 
     # Workers
 
@@ -139,7 +143,9 @@ class Engine:
             WORKFLOWS[name].apply(batch, outbox, self.world.now)
             if self.world.chance(self.world.faults.crash_before_commit, "worker killed before its commit"):
                 raise Crash
-        self._after_commit()
+        for entry in entries:
+            self._owed.pop(entry.id, None)
+        self._after_commit({key for key, signals in batch.items() if any(one["t"] == "wake" for one in signals)})
         return outbox
 
     def _perform(self, outbox: Outbox) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -48,6 +49,8 @@ class Run:
         self._seconds = seconds
         self._generations: dict[str, int] = {}
         self._destroyed: set[str] = set()
+        self._statuses: dict[str, str] = {}
+        self._called: set[str] = set()  # while they stop
         self.actors: list[str] = []
         self.processes: list[Process] = []
 
@@ -167,8 +170,8 @@ class Run:
 
     # The invariants
 
-    def _check(self) -> None:
-        """What holds after every commit."""
+    def _check(self, woken: Set[str] = frozenset()) -> None:
+        """What holds after every commit, in which these actors heard a wake."""
         used = dict(
             Actor.objects.filter(status__in=HOSTED).values_list("runner_id").annotate(held=Count("pk")).order_by()
         )
@@ -179,6 +182,7 @@ class Run:
             if generation < self._generations.get(pk, -1):
                 self.world.fail(f"I1: {pk} went back from generation {self._generations[pk]} to {generation}")
             self._generations[pk] = generation
+            self._check_wake(pk, status, heard=pk in woken)
             if status == Actor.Status.DESTROYED:
                 self._destroyed.add(pk)
             elif pk in self._destroyed:
@@ -186,9 +190,22 @@ class Run:
         if SetAsideSignal.objects.exists():
             self.world.fail(f"a signal was set aside: {SetAsideSignal.objects.first()}")
 
+    def _check_wake(self, pk: str, status: str, heard: bool) -> None:
+        """Who was called while it stopped does not stay asleep (I3)."""
+        stopped = self._statuses.get(pk) == Actor.Status.STOPPING and status != Actor.Status.STOPPING
+        if stopped and status == Actor.Status.ASLEEP and (heard or pk in self._called):
+            self.world.fail(f"I3: {pk} was called while it stopped, and sleeps")
+        if status == Actor.Status.STOPPING and heard:
+            self._called.add(pk)
+        elif status != Actor.Status.STOPPING:
+            self._called.discard(pk)
+        self._statuses[pk] = status
+
     def _check_settled(self) -> None:
         """What holds when the faults have stopped for long enough (I3, I4, I8)."""
         self._check()
+        if self.engine.lost:
+            self.world.fail(f"signals lost: {self.engine.lost[:3]}")
         for gateway in self.gateways:
             for request in gateway.requests:
                 if request.age > REQUEST_SECONDS + ANSWER_SECONDS:
