@@ -233,17 +233,18 @@ async def test_a_surplus_runner_is_drained_and_its_stream_closed(
 async def test_a_stream_that_ends_after_a_good_init_is_no_error_and_another_is_begun_if_wanted(
     pool, connected, endpoint, host, namespace
 ):
-    actor_id = await wanted_actor(namespace)
+    # Its demand never ends: with an actor that fell asleep in between, the next request would be surplus again.
+    actor_id = await wanted_actor(namespace, crash_policy="restart")
     request, runner = await bring_up(endpoint, host)
     await has_status(actor_id, "running")
     await request_row("ready")
     await request.end()
     assert await runner.has_closed() == (1000, "ws.eviction")
-    await has_status(actor_id, "asleep")
-    await wake(actor_id)
     _, second = await bring_up(endpoint, host)
     await has_status(actor_id, "running", generation=1)
+    await request_row("ready")
     assert second.started == [(actor_id, 1)]
+    assert len(endpoint.requests) == 2
     assert (await pool_row()).error is None
 
 
