@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from django.db import transaction
 from django.utils import timezone
 
 from gateway import looks
@@ -285,8 +286,9 @@ class Hub:
 
 
 def _store(arrows: list[tuple[datetime, Arrow]]) -> None:
-    for at, arrow in arrows:
-        record([arrow], at)
+    with transaction.atomic():
+        for at, arrow in arrows:
+            record([arrow], at)
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
