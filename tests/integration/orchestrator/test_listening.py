@@ -1,0 +1,14 @@
+"""What an accepted connection inherits from the socket it came by."""
+
+import socket
+
+from orchestrator.server.listening import listen
+
+
+def test_accepted_connections_send_at_once_and_notice_a_vanished_peer():
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()) as _:
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
