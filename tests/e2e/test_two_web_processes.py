@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from websockets.sync.client import connect
 
 from tests.support.api import Api
 from tests.support.endpoint import node_runner
@@ -38,16 +37,6 @@ def test_an_actor_sleeps_and_wakes_in_its_next_generation_without_delay(cluster,
             assert other.call(actor_id, "/sleep").status_code == 200
             runner.wait("actor_stop", actorId=actor_id, generation=generation)
             assert "error" not in other.wait_asleep(actor_id)
-
-
-def test_a_websocket_echoes(cluster, normal_pool):
-    pool, runner = normal_pool
-    actor_id = sleeping_actor(cluster, runner, pool, serverless=False)
-    url = cluster.urls[1].replace("http", "ws", 1)
-    with connect(f"{url}/gateway/{actor_id}/ws", subprotocols=["rivet"]) as socket:
-        for message in ("text", b"bytes", "", b""):
-            socket.send(message)
-            assert socket.recv(timeout=10) == message
 
 
 def test_a_large_body_goes_there_and_back(cluster, normal_pool):
