@@ -19,8 +19,10 @@ from orchestrator.pictures import table
 admin.site.site_header = "Torpor"
 admin.site.site_title = "Torpor"
 admin.site.index_title = "What there is"
+admin.site.enable_nav_sidebar = False  # the lists need the room
 
 NOTHING = "-"
+SHORT = 12  # characters of an id; ids begin with their time, so that these tell most apart
 
 
 if TYPE_CHECKING:
@@ -54,17 +56,18 @@ def moment(field: str, title: str) -> Callable[[Any, Model], str]:
     @admin.display(description=title, ordering=field)
     def show(_: Any, row: Model) -> str:
         value = getattr(row, field)
-        return f"{value:%Y-%m-%d %H:%M:%S}" if value else NOTHING
+        return unbroken(f"{value:%Y-%m-%d %H:%M:%S}") if value else NOTHING
 
     return show
 
 
 def linked(field: str, title: str, page: str) -> Callable[[Any, Model], str]:
-    """Return a column of ids of another model's rows, as links to their pages (`app_model`)."""
+    """Return a column of ids of another model's rows, cut short, as links to their pages (`app_model`)."""
 
     @admin.display(description=title, ordering=field)
     def show(_: Any, row: Model) -> str:
-        return link(page, getattr(row, field))
+        pk = getattr(row, field)
+        return link(page, pk, f"{pk[:SHORT]}…")
 
     return show
 
@@ -73,7 +76,13 @@ def link(page: str, pk: str, text: str | None = None) -> SafeString | str:
     """Return a link to the page of one row; a dash for no row."""
     if not pk:
         return NOTHING
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_change", args=[pk]), text or pk)
+    url = reverse(f"admin:{page}_change", args=[pk])
+    return format_html('<a href="{}" title="{}">{}</a>', url, pk, text or pk)
+
+
+def unbroken(text: str) -> SafeString:
+    """Return text that stays on one line."""
+    return format_html('<span class="nowrap">{}</span>', text)
 
 
 def list_link(page: str, text: str, **lookups: str) -> SafeString:
@@ -93,7 +102,8 @@ def rows(titles: Sequence[str], cells: Iterable[Sequence[Any]]) -> SafeString | 
 
 def arrows(entries: Sequence[TimelineEntry]) -> SafeString | str:
     """Return arrows as a table."""
-    return rows(["time (UTC)", "since the last", "from and to", "what", "generation"], table(entries))
+    titles = ["time (UTC)", "since the last", "from and to", "what", "generation"]
+    return rows(titles, ((unbroken(at), unbroken(passed), *rest) for at, passed, *rest in table(entries)))
 
 
 def preformatted(text: str) -> SafeString:
@@ -138,9 +148,9 @@ class TimelineEntryAdmin(ReadOnlyAdmin):
     connection = linked("connection_id", "/start request", "runners_serverlessconnection")
 
     @admin.display(description="time", ordering="at")
-    def time(self, row: TimelineEntry) -> str:
+    def time(self, row: TimelineEntry) -> SafeString:
         """Show the time to the millisecond."""
-        return f"{row.at:%Y-%m-%d %H:%M:%S}.{row.at.microsecond // 1000:03}"
+        return unbroken(f"{row.at:%Y-%m-%d %H:%M:%S}.{row.at.microsecond // 1000:03}")
 
     @admin.display(description="from and to")
     def way(self, row: TimelineEntry) -> str:

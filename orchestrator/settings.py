@@ -130,6 +130,7 @@ APPEND_SLASH = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "orchestrator.formats"
 STATIC_URL = "/static/"
 DATA_UPLOAD_MAX_NUMBER_FIELDS = None  # a list may be asked for by as many ids as a URL can hold
 

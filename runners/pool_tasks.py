@@ -109,7 +109,7 @@ def _tell(before: pool.State, after: pool.State, row: RunnerConfig, now: datetim
         Arrow(
             Participant.ENDPOINT,
             Participant.SERVERLESS,
-            "end of the stream" if request.error is None else "failed",
+            _ending(request.error),
             connection_id=pk,
             pool_id=row.pk,
             runner_id=request.runner_id,
@@ -121,6 +121,13 @@ def _tell(before: pool.State, after: pool.State, row: RunnerConfig, now: datetim
     ]
     if ended:
         record(ended, now)
+
+
+def _ending(error: Any) -> str:
+    """Say how a request ended: `error` is None, a kind of failure, or what is known of it by its kind."""
+    if error is None:
+        return "end of the stream"
+    return f"failed: {', '.join(error) if isinstance(error, dict) else error}"
 
 
 def _config(row: RunnerConfig) -> pool.Config:

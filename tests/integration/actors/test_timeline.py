@@ -179,7 +179,7 @@ def test_one_that_waits_shows_what_is_tried_for_it(namespace, pool):
     settle()
     assert told(actor_timeline(actor.pk))[4:] == [
         "Serverless > Serverless endpoint: GET /start",
-        "Serverless endpoint > Serverless: failed",
+        "Serverless endpoint > Serverless: failed: serverless_http_error",
     ]
     assert actor_timeline(actor.pk)[-1].data == {"error": error, "status": 500}
 
