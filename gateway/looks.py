@@ -12,6 +12,9 @@ from orchestrator.ids import is_id
 from orchestrator.workflow import mailbox
 from runners.models import RunnerConfig
 
+FAILURES = 2
+"""Failed starts in a row after which requests that wait are refused; the second comes soon after the first."""
+
 _COLUMNS = ("pk", "status", "generation", "runner_id", "namespace_id", "pool_name")
 
 
@@ -69,5 +72,8 @@ def _look(status: str, generation: int, runner_id: str) -> Look:
 
 
 def _pool_error(namespace_id: str, pool_name: str) -> object:
-    pools = RunnerConfig.objects.filter(namespace_id=namespace_id, name=pool_name, deleted_at=None)
+    """Return why the pool starts no runner. A single failure is given its retry: it may be restarting."""
+    pools = RunnerConfig.objects.filter(
+        namespace_id=namespace_id, name=pool_name, deleted_at=None, failures__gte=FAILURES
+    )
     return pools.values_list("error", flat=True).first()

@@ -56,7 +56,7 @@ class Environment(BaseSettings):
     gateway_ready_ms: int = Field(default=30_000, ge=100)
     gateway_request_ms: int = Field(default=60_000, ge=100)
     gateway_response_start_ms: int = Field(default=300_000, ge=100)
-    gateway_repeat_wake_ms: int = Field(default=1_500, ge=50)
+    gateway_repeat_wake_ms: int = Field(default=1_400, ge=50)
     gateway_rewakes: int = Field(default=8, ge=0)
     gateway_retry_pause_ms: int = Field(default=150, ge=0)  # before the second attempt; doubles with each
     gateway_body_bytes: int = Field(default=20 * 1024 * 1024, ge=0)

@@ -10,6 +10,7 @@ import pytest
 from actors.services import destroy_actor, sleep_actor
 from orchestrator.db import run_db
 from orchestrator.redis import get_redis
+from runners.models import Runner
 from runners.protocol.messages import (
     ToClientRequestAbort,
     ToClientTunnelMessage,
@@ -134,6 +135,10 @@ async def test_no_process_remembers_the_way_to_a_destroyed_actor(worker, runner,
     assert refusal(await client.get(f"/gateway/{actor_id}")) == (404, "actor.not_found")
 
 
+def _socket_is_away():
+    return run_db(Runner.objects.filter(socket_id="").exists)
+
+
 async def test_a_runner_may_come_back_to_another_process_than_it_left(
     worker, runner, client, engine_url, other_web, namespace
 ):
@@ -142,6 +147,7 @@ async def test_a_runner_may_come_back_to_another_process_than_it_left(
     here = ScriptedRunner(engine_url).url
     for url in (here, there, here):
         await runner.drop()
+        await eventually(_socket_is_away)  # what is written to a dead socket before that, nobody has
         waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
         runner.url = url
         await runner.connect()
