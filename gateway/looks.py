@@ -12,8 +12,8 @@ from orchestrator.ids import is_id
 from orchestrator.workflow import mailbox
 from runners.models import RunnerConfig
 
-FAILURES = 2
-"""Failed starts in a row after which requests that wait are refused; the second comes soon after the first."""
+UNREACHABLE = 2
+"""So often in a row an endpoint was not reached before requests that wait for it are refused."""
 
 _COLUMNS = ("pk", "status", "generation", "runner_id", "namespace_id", "pool_name")
 
@@ -72,8 +72,8 @@ def _look(status: str, generation: int, runner_id: str) -> Look:
 
 
 def _pool_error(namespace_id: str, pool_name: str) -> object:
-    """Return why the pool starts no runner. A single failure is given its retry: it may be restarting."""
-    pools = RunnerConfig.objects.filter(
-        namespace_id=namespace_id, name=pool_name, deleted_at=None, failures__gte=FAILURES
-    )
-    return pools.values_list("error", flat=True).first()
+    """Return why the pool starts no runner. An endpoint that cannot be reached once may be restarting."""
+    pools = RunnerConfig.objects.filter(namespace_id=namespace_id, name=pool_name, deleted_at=None)
+    error, failures = pools.values_list("error", "failures").first() or (None, 0)
+    unreachable = isinstance(error, dict) and "serverless_connection_error" in error
+    return None if unreachable and failures < UNREACHABLE else error
