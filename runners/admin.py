@@ -117,9 +117,7 @@ class RunnerConfigAdmin(ReadOnlyAdmin):
     @admin.display(description="trouble")
     def trouble(self, row: RunnerConfig) -> str:
         """Show the kind of error."""
-        if isinstance(row.error, dict):
-            return ", ".join(row.error)
-        return str(row.error) if row.error else NOTHING
+        return _kind_of(row.error)
 
     @admin.display(description="headers")
     def header_names(self, row: RunnerConfig) -> str:
@@ -252,8 +250,8 @@ class ServerlessConnectionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="trouble")
     def trouble(self, row: ServerlessConnection) -> str:
-        """Show the error."""
-        return json.dumps(row.error)[:80] if row.error else NOTHING
+        """Show the kind of error."""
+        return _kind_of(row.error)
 
     @admin.display(description="arrows")
     def timeline(self, row: ServerlessConnection) -> SafeString | str:
@@ -289,3 +287,8 @@ class ActorNameAdmin(ReadOnlyAdmin):
     def about(self, row: ActorName) -> SafeString:
         """Show what a runner announced of it."""
         return preformatted(json.dumps(row.metadata, indent=2)) if row.metadata else SafeString(NOTHING)
+
+
+def _kind_of(error: Any) -> str:
+    """Return what kind of error it is: some are told with what is known of them, by their kind."""
+    return ", ".join(error) if isinstance(error, dict) else str(error or NOTHING)

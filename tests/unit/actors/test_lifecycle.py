@@ -432,6 +432,15 @@ def test_a_running_actor_is_connectable_from_now_on_and_keeps_when_it_first_ran(
     assert (again.connectable_at, again.life.started_at) == (NOON, LIFE.started_at)
 
 
+def test_a_running_actors_runner_is_looked_at_again_and_again():
+    running, _ = decide(STARTING, report(RunningReport()), NOON, LIMITS)
+    assert running.due == NOON + LIMITS.audit
+    for _ in range(3):
+        due = running.due
+        running, effects = decide(running, Tick(), due, LIMITS)
+        assert (running.due, effects) == (due + LIMITS.audit, [Audit(RUNNER)])
+
+
 @pytest.mark.parametrize(
     ("signal", "reason", "due"),
     [
@@ -535,6 +544,14 @@ def test_a_wake_during_a_stop_is_served_by_the_next_generation():
     assert decide(starting, Wake(), NOON, LIMITS) == (starting, [])
 
 
+@pytest.mark.parametrize("state", HOSTED, ids=name)
+def test_a_rescheduled_actor_is_started_again(state):
+    stopping, _ = decide(state, Reschedule(), NOON, LIMITS)
+    assert (name(stopping), stopping.wake_after) == ("Stopping", True)
+    after, _ = decide(stopping, STOPPED_LATER, NOON, LIMITS)
+    assert (name(after), after.life.failure) == ("Pending", None)
+
+
 @pytest.mark.parametrize("reason", [StopReason.SLEEP, StopReason.STOP, StopReason.DRAIN, StopReason.RESCHEDULE])
 @pytest.mark.parametrize("end", [STOPPED_BADLY, GONE, Missing(RUNNER, G), Tick()], ids=name)
 def test_no_end_forgets_a_deferred_wake(reason, end):
@@ -599,7 +616,7 @@ def test_ten_quiet_minutes_make_the_next_attempt_immediate():
 
 def test_waits_are_spread_by_less_than_half_a_second():
     failed = Asleep(replace(LIFE, failure=CRASH, retries=1, retried_at=NOON), NOON)
-    moments = [NOON + timedelta(microseconds=microseconds) for microseconds in range(0, 1000, 7)]
+    moments = [NOON + timedelta(microseconds=microseconds) for microseconds in range(1000)]
     spread = {decide(failed, Wake(), now, LIMITS)[0].due - now - 2 * SECOND for now in moments}
     assert len(spread) > 50
     assert min(spread) >= timedelta()
@@ -623,6 +640,7 @@ def test_a_runner_that_drains_is_nobodys_failure_so_far():
     troubled = replace(RUNNING, life=replace(LIFE, retries=6, retried_at=NOON))
     stopping, _ = decide(troubled, RunnerDraining(RUNNER, NOON + 10 * SECOND), NOON, LIMITS)
     asleep, _ = decide(stopping, TIMED_OUT, NOON + 11 * SECOND, LIMITS)
+    assert asleep.life.retries == 0
     assert name(decide(asleep, Wake(), NOON + 11 * SECOND, LIMITS)[0]) == "Pending"
 
 
@@ -684,8 +702,9 @@ def test_an_alarm_due_between_the_intent_and_the_stop_wakes_right_after_and_for_
     assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, None)
 
 
-def test_an_alarm_that_was_due_when_it_was_set_wakes_as_soon_as_the_actor_is_asleep():
-    running, _ = decide(RUNNING, report(AlarmReport(NOON - SECOND)), NOON, LIMITS)
+@pytest.mark.parametrize("ago", [timedelta(), SECOND])
+def test_an_alarm_that_was_due_when_it_was_set_wakes_as_soon_as_the_actor_is_asleep(ago):
+    running, _ = decide(RUNNING, report(AlarmReport(NOON - ago)), NOON, LIMITS)
     assert due_at(running) == RUNNING.due
     running, _ = decide(running, Tick(), NOON, LIMITS)
     stopping, _ = decide(running, report(SleepIntent(), index=8), NOON, LIMITS)
@@ -739,7 +758,8 @@ def test_an_alarm_due_while_the_actor_waits_or_starts_is_not_lost_if_that_fails(
     assert due_at(starting) == STARTING.due
     after, _ = decide(starting, Tick(), STARTING.due, LIMITS)
     assert (after.cause, after.life.alarm_at) == (Cause.ALARM, None)
-    after, _ = decide(with_alarm(PENDING), Tick(), PENDING.gives_up_at, LIMITS)
+    after, effects = decide(with_alarm(PENDING), Tick(), PENDING.gives_up_at, LIMITS)
+    assert effects == [Bump(), Allocate()]
     assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, None)
 
 

@@ -213,7 +213,8 @@ def test_the_actors_of_an_ended_runner_are_told_until_they_have_left():
     assert effects == [TellLost(BUSY.seen_at, StopReason.LOST)]
     over, effects = decide(again, SlotFreed(), IDLE, again.due, LIMITS)
     assert (over, effects) == (replace(STOPPED, due=None), [])
-    assert decide(over, Tick(), IDLE, again.due + SECOND, LIMITS) == (over, [])
+    for facts in (IDLE, BUSY):
+        assert decide(over, Tick(), facts, again.due + SECOND, LIMITS) == (over, [])
 
 
 # Stale sockets

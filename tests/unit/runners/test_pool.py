@@ -324,6 +324,18 @@ def test_requests_that_fail_together_are_one_failure():
     assert (state.failures, (state.retry_at - NOON) // SECOND) == (1, 2)
 
 
+def test_only_what_was_sent_after_a_failure_makes_it_two():
+    failed = fail(EMPTY, NOON, sent_at=NOON - SECOND)
+    assert fail(failed, NOON + SECOND, sent_at=NOON).failures == 1
+    assert fail(failed, NOON + SECOND, sent_at=NOON + SECOND / 10).failures == 2
+
+
+def test_waits_are_spread_by_less_than_half_a_second():
+    moments = [NOON + timedelta(microseconds=microseconds) for microseconds in range(1000)]
+    spread = {fail(EMPTY, now, sent_at=NOON).retry_at - now - 2 * SECOND for now in moments}
+    assert (min(spread), max(spread), len(spread)) == (timedelta(), timedelta(milliseconds=499), 500)
+
+
 def test_ten_quiet_minutes_make_a_failure_the_first_again():
     state = EMPTY
     for second in range(0, 50, 10):
@@ -347,9 +359,8 @@ def test_three_runners_in_a_row_clear_the_error():
     for number in range(3):
         state = replace(state, requests={"b": request("b", OPEN)})
         state, _ = hear(state, Ready("b", f"runner-{number}"), CONFIG, NOON)
-        errors.append(state.error)
-    assert errors == [HTTP_500, HTTP_500, None]
-    assert state.error_at is None
+        errors.append((state.error, state.error_at))
+    assert errors == [(HTTP_500, NOON), (HTTP_500, NOON), (None, None)]
 
 
 def test_a_failure_in_between_starts_the_count_of_successes_anew():
