@@ -3,31 +3,12 @@
 import httpx
 import pytest
 
-from tests.support.cluster import Arrow, Cluster
+from tests.support.cluster import Cluster
 from tests.support.endpoint import Application, Endpoint, node_runner
+from tests.support.flows import IDEAL, path
 from tests.support.stories import at_once, engines, sleeping_actor
 
 pytestmark = pytest.mark.e2e
-
-USER, GATEWAY, ACTOR = "User", "Gateway", "Actor workflow"
-SERVERLESS, ENDPOINT = "Serverless", "Serverless endpoint"
-RUNNER, SOCKET, RUNNERS = "Runner", "Runner WS", "Runner workflow"
-
-IDEAL_FLOW = [  # each arrow with all it passes through
-    ("GET /", USER, GATEWAY),
-    ("wake", GATEWAY, ACTOR),
-    ("allocate: no runner free, pending", ACTOR, ACTOR),
-    ("bump", ACTOR, SERVERLESS),
-    ("GET /start", SERVERLESS, ENDPOINT),
-    ("connect, init", RUNNER, SOCKET),
-    ("registered", SOCKET, RUNNERS),
-    ("allocate pending", RUNNERS, ACTOR),
-    ("StartActor", ACTOR, RUNNERS, SOCKET, RUNNER),
-    ("running", RUNNER, SOCKET, RUNNERS, ACTOR),
-    ("ready", ACTOR, GATEWAY),
-    ("request start", GATEWAY, SOCKET, RUNNER),
-    ("response start", RUNNER, SOCKET, GATEWAY, USER),
-]
 
 APPLICATIONS = pytest.mark.parametrize("endpoint", ["node-2.2.1", "sdk"], indirect=True)
 OLDER_CLIENTS = pytest.mark.parametrize("endpoint", ["node-2.1.5", "node-2.0.33"], indirect=True)
@@ -44,7 +25,7 @@ def test_a_request_to_a_sleeping_actor_takes_the_ideal_flow(cluster, endpoint, p
     assert (answer.status_code, answer.json()["actorId"]) == (200, actor_id)
     assert_started_once_more(endpoint, pool, actor_id)
     recorded = cluster.wait_recorded(actor_id, "response start", since=earlier)
-    assert [path(arrow) for arrow in recorded] == IDEAL_FLOW
+    assert [path(arrow) for arrow in recorded] == list(IDEAL)
 
 
 @engines("postgresql-daphne")
@@ -82,11 +63,6 @@ def test_fifty_actors_woken_at_once_are_started_once_each(cluster, tmp_path):
         assert sorted((start["actorId"], start["generation"]) for start in starts) == sorted(
             (actor_id, generation) for actor_id in actors for generation in (0, 1)
         )
-
-
-def path(arrow: Arrow) -> tuple[str, ...]:
-    """Return an arrow's label and the participants along its way."""
-    return (arrow["label"], arrow["source"], *arrow["via"], arrow["target"])
 
 
 def sleep(cluster: Cluster, application: Application, actor_id: str) -> httpx.Response:
