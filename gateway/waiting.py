@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 
 from gateway import looks
+from gateway.calling import call_actor
 from gateway.errors import (
     ActorNotFound,
     ActorReadyTimeout,
@@ -42,7 +43,7 @@ class Waker:
         while self.watch.route is None and not self.watch.destroyed:
             stops = self.watch.stops
             try:
-                look = await run_db(looks.look_and_wake, self.watch.actor_id, request, again)
+                look = await call_actor(looks.Call(self.watch.actor_id, request, again))
             except Exception:  # a store is away for a moment: ask again
                 logger.exception("could not wake", extra={"action": "wake", "actor_id": self.watch.actor_id})
             else:

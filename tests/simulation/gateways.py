@@ -56,7 +56,7 @@ class Gateway:
         if not waits or watch.route is not None or watch.destroyed:
             self.waking.discard(watch.actor_id)
             return
-        look = looks.look_and_wake(watch.actor_id, None if again else "GET /", again)
+        [look] = looks.look_and_wake([looks.Call(watch.actor_id, None if again else "GET /", again)])
         watch.look(look)
         if watch.route is not None or watch.destroyed:
             self.waking.discard(watch.actor_id)
