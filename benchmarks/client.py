@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -90,18 +90,27 @@ def get(path: str) -> bytes:
 
 def post(path: str, body: bytes) -> bytes:
     """Return a POST request of JSON."""
-    head = b"POST %b HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return head % (path.encode(), len(body)) + body
+    return _json(b"POST", path, body)
 
 
-async def ask_for(seconds: float, connections: Sequence[Connection], request: bytes) -> list[Answer]:
-    """Send a request again and again over all connections at once, for some seconds; return the answers."""
+def put(path: str, body: bytes) -> bytes:
+    """Return a PUT request of JSON."""
+    return _json(b"PUT", path, body)
+
+
+def _json(method: bytes, path: str, body: bytes) -> bytes:
+    head = b"%b %b HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (method, path.encode(), len(body)) + body
+
+
+async def ask_for(seconds: float, connections: Sequence[Connection], request: Callable[[], bytes]) -> list[Answer]:
+    """Send what `request` returns over all connections at once, again and again for some seconds."""
     until = time.perf_counter() + seconds
     answers: list[Answer] = []
 
     async def go_on(connection: Connection) -> None:
         while time.perf_counter() < until:
-            answers.append(await connection.ask(request))
+            answers.append(await connection.ask(request()))
 
     await asyncio.gather(*map(go_on, connections))
     return answers

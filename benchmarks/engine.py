@@ -5,13 +5,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tests.support import postgres
+from tests.support.api import Api
 from tests.support.child import Child
 from tests.support.cluster import Cluster, Server
 from tests.support.endpoint import Application, Endpoint, node_endpoint, node_runner
@@ -23,7 +24,8 @@ Cpu = dict[str, float]
 """CPU seconds by role: web, worker, stores, runner, client, other."""
 
 POOL, COLD_POOL = "bench", "cold"
-SLOTS = 500
+SLOTS = 1500
+POOL_SETTINGS = {"drain_grace_period": 10}  # the reference's default does not fit any short lifespan
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 RUNNER_APP = Path(__file__).with_name("runner_app.py")
 
@@ -35,14 +37,22 @@ _DURABLE = ("fsync=on", "synchronous_commit=on", "full_page_writes=on")
 class Engine:
     """A running engine. The runner of `POOL` is connected to the first web process."""
 
-    server: Server
-    cluster: Cluster
+    server: str
+    urls: list[str]
+    api: Api
+    endpoint_url: str
     roles: dict[str, list[Child]]
+    manage: Callable[..., str] | None = None  # runs a management command; None: it has none
 
     def cpu(self) -> Cpu:
         """Return the CPU time used so far."""
         used = {role: sum(_cpu_seconds(child.pid) for child in children) for role, children in self.roles.items()}
         return used | {"client": time.process_time()}
+
+    def memory_bytes(self) -> int:
+        """Return the memory of the engine's own processes; pages they share are counted once (PSS)."""
+        roles = (children for role, children in self.roles.items() if role != "runner")
+        return sum(_memory_bytes(child.pid) for children in roles for child in children)
 
 
 @contextmanager
@@ -61,19 +71,27 @@ def running(server: Server, store: Store, runner: RunnerKind) -> Iterator[Engine
             stores.append(database)
             database_url = database.create_database("torpor")
         cluster = stack.enter_context(Cluster(directory, database_url, redis.url, server, webs=2))
-        endpoint = stack.enter_context(_endpoint(directory, runner))
-        cluster.api.put_normal_pool(POOL)
-        cluster.api.put_serverless_pool(COLD_POOL, endpoint.url)
-        long_lived = stack.enter_context(_runner(directory, runner, cluster.urls[0]))
-        long_lived.wait("connected")
+        endpoint, long_lived = start_applications(stack, directory, runner, cluster.api, cluster.urls[0])
         roles: dict[str, list[Child]] = {
             "web": cluster.webs,
             "worker": [cluster.worker],
             "stores": stores,
-            "runner": [long_lived, endpoint],
+            "runner": [endpoint, long_lived],
             "other": [cluster.connector, cluster.sweeper],
         }
-        yield Engine(server, cluster, roles)
+        yield Engine(server, cluster.urls, cluster.api, endpoint.url, roles, cluster.manage)
+
+
+def start_applications(
+    stack: ExitStack, directory: Path, runner: RunnerKind, api: Api, url: str
+) -> tuple[Endpoint, Application]:
+    """Configure both pools, and start the endpoint of the one and the runner of the other."""
+    endpoint = stack.enter_context(_endpoint(directory, runner))
+    api.put_normal_pool(POOL)
+    api.put_serverless_pool(COLD_POOL, endpoint.url, **POOL_SETTINGS)
+    long_lived = stack.enter_context(_runner(directory, runner, url))
+    long_lived.wait("connected")
+    return endpoint, long_lived
 
 
 def _postgres(stack: ExitStack) -> postgres.Postgres:
@@ -109,3 +127,12 @@ def _cpu_seconds(pid: int) -> float:
     except FileNotFoundError:
         return 0.0  # it ended just now, and its parent's figures have it
     return sum(map(int, ticks)) / TICKS_PER_SECOND + sum(_cpu_seconds(int(child)) for child in children)
+
+
+def _memory_bytes(pid: int) -> int:
+    """Return the proportional set size of a process and its children (proc(5), `smaps_rollup`)."""
+    process = Path(f"/proc/{pid}")
+    lines = (process / "smaps_rollup").read_text().splitlines()
+    [kilobytes] = [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
+    children = (process / "task" / str(pid) / "children").read_text().split()
+    return kilobytes * 1024 + sum(_memory_bytes(int(child)) for child in children)

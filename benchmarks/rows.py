@@ -2,16 +2,24 @@
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from benchmarks.client import Answer, Connection, ask_for, connect, get, post
-from benchmarks.engine import COLD_POOL, POOL, Cpu, Engine
+from benchmarks.client import Answer, Connection, ask_for, connect, get, post, put
+from benchmarks.engine import COLD_POOL, POOL, POOL_SETTINGS, Cpu, Engine
+from tests.support.api import Api
 
 ABREAST = 64
-STORM = 200
+HANDS = 8  # requests at a time while actors are made ready
+STORM, BIG_STORM = 200, 1000
+SLEEPERS, CHUNK = 1_000_000, 250_000
+MIXED = 100
+AMONG_MANY = f"wake, {SLEEPERS:,} asleep"
 WAKES = 100
 CREATIONS = 50
 COLD_STARTS = 5
@@ -44,21 +52,41 @@ class Bench:
     seconds: float  # for which the warm rows last
     actors: list[str]
     cold_actor: str
+    filled: bool = False
 
     @classmethod
     def prepare(cls, engine: Engine, seconds: float) -> "Bench":
         """Create the actors and wait until all of them run, or, the cold one, sleep without a runner."""
-        api = engine.cluster.api
-        actors = [api.create_actor(POOL) for _ in range(STORM)]
-        bench = cls(engine, seconds, actors, api.create_actor(COLD_POOL))
-        for actor_id in [*actors, bench.cold_actor]:
-            api.wait_running(actor_id)
+        api = engine.api
+        bench = cls(engine, seconds, _running(api, STORM), api.create_actor(COLD_POOL))
+        api.wait_running(bench.cold_actor)
         return bench
+
+    def at_least(self, count: int) -> list[str]:
+        """Return so many actors, creating what is missing."""
+        self.actors += _running(self.engine.api, count - len(self.actors))
+        return self.actors[:count]
+
+    def fill(self, count: int) -> None:
+        """Have so many more sleeping actors in the table."""
+        assert self.engine.manage is not None, "only our tables can be filled"
+        if not self.filled:
+            self.filled = True
+            for chunk in range(0, count, CHUNK):
+                self.engine.manage("shell", "-c", f"from benchmarks.sleepers import fill; fill({chunk}, {CHUNK})")
 
     def wait_asleep(self, actors: Sequence[str]) -> None:
         """Wait until these actors sleep."""
         for actor_id in actors:
-            self.engine.cluster.api.wait_asleep(actor_id)
+            self.engine.api.wait_asleep(actor_id)
+
+
+def _running(api: Api, count: int) -> list[str]:
+    """Create actors and return their ids once all of them run."""
+    with ThreadPoolExecutor(HANDS) as hands:
+        actors = list(hands.map(lambda _: api.create_actor(POOL), range(count)))
+        list(hands.map(api.wait_running, actors))
+    return actors
 
 
 async def floor(bench: Bench) -> Sample:
@@ -100,13 +128,29 @@ async def wake(bench: Bench) -> Sample:
 
 async def storm(bench: Bench) -> Sample:
     """A request to each of 200 sleeping actors, all at once."""
+    return await _storm(bench, STORM)
+
+
+async def big_storm(bench: Bench) -> Sample:
+    """A request to each of 1,000 sleeping actors, all at once."""
+    return await _storm(bench, BIG_STORM)
+
+
+async def mixed(bench: Bench) -> Sample:
+    """Requests to 100 actors, 64 at a time; one in a hundred lets its actor fall asleep, and the next wakes it."""
+    paths = [f"/gateway/{actor_id}/" for actor_id in bench.actors[:MIXED]]
+    requests = [get(path) for path in paths for _ in range(99)] + [get(f"{path}sleep") for path in paths]
     sample = Sample()
-    async with _connections(bench, 0, STORM) as connections:
-        await _put_to_sleep(bench, connections[0], bench.actors)
+    async with _connections(bench, 0, ABREAST) as connections:
         with sample.taken_from(bench.engine):
-            asking = [c.ask(get(f"/gateway/{a}/")) for c, a in zip(connections, bench.actors, strict=True)]
-            sample.answers += await asyncio.gather(*asking)
+            sample.answers = await ask_for(bench.seconds, connections, partial(random.choice, requests))
     return sample
+
+
+async def wake_among_many(bench: Bench) -> Sample:
+    """The wake of before, with a million other sleeping actors in the table."""
+    await asyncio.to_thread(bench.fill, SLEEPERS)
+    return await wake(bench)
 
 
 async def cold(bench: Bench) -> Sample:
@@ -115,7 +159,7 @@ async def cold(bench: Bench) -> Sample:
     for _ in range(COLD_STARTS):
         async with _connections(bench, 0, 1) as [connection]:
             await _put_to_sleep(bench, connection, [bench.cold_actor])
-            await asyncio.to_thread(bench.engine.cluster.api.wait_runners, COLD_POOL, 0)
+            await asyncio.to_thread(bench.engine.api.wait_runners, COLD_POOL, 0)
             with sample.taken_from(bench.engine):
                 sample.answers.append(await connection.ask(get(f"/gateway/{bench.cold_actor}/")))
     return sample
@@ -123,15 +167,34 @@ async def cold(bench: Bench) -> Sample:
 
 async def create(bench: Bench) -> Sample:
     """The creation of an actor, one after the other, to the API's answer."""
-    sample = Sample()
-    body = {"name": "counter", "runner_name_selector": POOL, "crash_policy": "sleep"}
-    request = post("/actors?namespace=default", json.dumps(body).encode())
+    return await _created(bench, [post("/actors?namespace=default", _body()) for _ in range(CREATIONS)])
+
+
+async def get_or_create(bench: Bench) -> Sample:
+    """The same by key, for keys nobody has yet."""
+    keys = [f"{time.monotonic_ns()}-{number}" for number in range(CREATIONS)]
+    return await _created(bench, [put("/actors?namespace=default", _body(key=key)) for key in keys])
+
+
+async def get_existing(bench: Bench) -> Sample:
+    """The same for a key that somebody has."""
+    return await _created(bench, [put("/actors?namespace=default", _body(key="existing"))] * CREATIONS)
+
+
+async def create_and_call(bench: Bench) -> Sample:
+    """A new actor of a pool that has had no runner yet, from its creation to its first answer."""
+    sample, api = Sample(), bench.engine.api
     async with _connections(bench, 0, 1) as [connection]:
-        with sample.taken_from(bench.engine):
-            for _ in range(CREATIONS):
-                sample.answers.append(await connection.ask(request))
-    for answer in sample.answers:
-        bench.engine.cluster.api.delete_actor(json.loads(answer.body)["actor"]["actor_id"])
+        for number in range(COLD_STARTS):
+            pool = f"{COLD_POOL}-{time.monotonic_ns()}-{number}"
+            api.put_serverless_pool(pool, bench.engine.endpoint_url, **POOL_SETTINGS)
+            with sample.taken_from(bench.engine):
+                created = await connection.ask(post("/actors?namespace=default", _body(pool)))
+                actor_id = json.loads(created.body)["actor"]["actor_id"]
+                answer = await connection.ask(get(f"/gateway/{actor_id}/"))
+            sample.answers.append(replace(answer, seconds=created.seconds + answer.seconds))
+            api.delete_actor(actor_id)
+            api.delete_pool(pool)
     return sample
 
 
@@ -143,19 +206,57 @@ ROWS: dict[str, Callable[[Bench], Awaitable[Sample]]] = {
     f"warm, 2 web, {ABREAST} at a time": warm_apart_abreast,
     "wake": wake,
     f"wake, {STORM} at once": storm,
+    f"wake, {BIG_STORM} at once": big_storm,
+    f"{MIXED} actors, {ABREAST} at a time": mixed,
     "cold start": cold,
+    "create, cold start": create_and_call,
     "create": create,
+    "get or create, new": get_or_create,
+    "get or create, old": get_existing,
+    AMONG_MANY: wake_among_many,
 }
 """The rows of the table, by their names in it."""
+
+ONLY_OURS = {name for name, row in ROWS.items() if row in (warm_apart, warm_apart_abreast, cold, wake_among_many)}
+"""Rows that need two web processes, our tables, or a pool that lets its idle runners go."""
+USUAL_ROWS = [name for name in ROWS if name not in ("no tunnel", AMONG_MANY)]
+"""What is measured unless rows are named."""
+
+
+async def _storm(bench: Bench, count: int) -> Sample:
+    sample = Sample()
+    actors = await asyncio.to_thread(bench.at_least, count)
+    async with _connections(bench, 0, count) as connections:
+        await _put_to_sleep(bench, connections[0], actors)
+        with sample.taken_from(bench.engine):
+            asking = [c.ask(get(f"/gateway/{a}/")) for c, a in zip(connections, actors, strict=True)]
+            sample.answers += await asyncio.gather(*asking)
+    return sample
+
+
+def _body(pool: str = POOL, **more: str) -> bytes:
+    return json.dumps({"name": "counter", "runner_name_selector": pool, "crash_policy": "sleep"} | more).encode()
+
+
+async def _created(bench: Bench, requests: Sequence[bytes]) -> Sample:
+    """Send requests that answer with an actor, one after the other, and destroy the actors afterwards."""
+    sample = Sample()
+    async with _connections(bench, 0, 1) as [connection]:
+        with sample.taken_from(bench.engine):
+            for request in requests:
+                sample.answers.append(await connection.ask(request))
+    for actor_id in {json.loads(answer.body)["actor"]["actor_id"] for answer in sample.answers}:
+        bench.engine.api.delete_actor(actor_id)
+    return sample
 
 
 async def _warm(bench: Bench, web: int, abreast: int, path: str | None = None) -> Sample:
     request = get(path or f"/gateway/{bench.actors[0]}/")
     sample = Sample()
     async with _connections(bench, web, abreast) as connections:
-        await ask_for(WARM_UP_SECONDS, connections, request)
+        await ask_for(WARM_UP_SECONDS, connections, lambda: request)
         with sample.taken_from(bench.engine):
-            sample.answers = await ask_for(bench.seconds, connections, request)
+            sample.answers = await ask_for(bench.seconds, connections, lambda: request)
     return sample
 
 
@@ -167,7 +268,7 @@ async def _put_to_sleep(bench: Bench, connection: Connection, actors: Sequence[s
 
 @asynccontextmanager
 async def _connections(bench: Bench, web: int, count: int) -> AsyncIterator[list[Connection]]:
-    connections = await connect(bench.engine.cluster.urls[web], count)
+    connections = await connect(bench.engine.urls[web], count)
     try:
         yield connections
     finally:

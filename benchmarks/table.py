@@ -58,14 +58,19 @@ Results = dict[tuple[str, str], list[Figures]]
 """Rounds by row and server."""
 
 
-def as_text(results: Results) -> str:
-    """Return the table: a line for each row and server."""
-    lines = [_HEAD]
-    for (row, server), rounds in results.items():
-        figures = Figures.median_of(rounds)
+def as_text(results: Results, reference: str) -> str:
+    """Return the table: a line for each row and server, and how many times as fast as the reference it is."""
+    medians = {place: Figures.median_of(rounds) for place, rounds in results.items()}
+    head = [*_HEAD, "times as fast"] if any(server == reference for _, server in results) else _HEAD
+    lines = [head]
+    for (row, server), figures in medians.items():
         numbers = [_short(figures.p50_ms), _short(figures.p99_ms), _short(figures.per_second)]
         cpu = [f"{figures.cpu_us[role]:.0f}" for role in _ROLES]
-        lines.append([row, server, *numbers, str(figures.failures), *cpu])
+        line = [row, server, *numbers, str(figures.failures), *cpu]
+        if len(head) > len(line):
+            other = medians.get((row, reference))
+            line.append(f"{figures.per_second / other.per_second:.1f}" if other else "")
+        lines.append(line)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(_cells(line, widths)).rstrip() for line in lines]
     return "\n".join(

@@ -36,8 +36,8 @@ class Environment(BaseSettings):
     admin_token: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
-    shards: int = Field(default=64, ge=1, le=4096)
-    batch_signals: int = Field(default=64, ge=1, le=4096)  # signals one turn of the pump takes
+    shards: int = Field(default=16, ge=1, le=4096)
+    batch_signals: int = Field(default=16, ge=1, le=4096)  # signals one turn of the pump takes
     lock_lease_ms: int = Field(default=3_000, ge=100)
     sweep_interval_ms: int = Field(default=1_000, ge=50)
 

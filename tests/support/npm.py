@@ -1,4 +1,4 @@
-"""Installs releases of the npm runner client, once per machine, outside the repository."""
+"""Installs releases of npm packages, the runner client above all, once per machine, outside the repository."""
 
 import fcntl
 import json
@@ -13,14 +13,19 @@ NODE_RUNNER = Path(__file__).resolve().parents[2] / "examples" / "node-runner" /
 
 
 def client_directory(release: str) -> Path:
+    """Return a directory whose node_modules holds that release of the runner client."""
+    return package_directory(CLIENT_PACKAGE, release)
+
+
+def package_directory(package: str, release: str) -> Path:
     """Return a directory whose node_modules holds that release; install it, with npm, if need be."""
-    directory = _cache_directory() / f"engine-runner-{release}"
+    directory = _cache_directory() / f"{package.rpartition('/')[2]}-{release}"
     directory.mkdir(parents=True, exist_ok=True)
     installed = directory / "installed"
     with open(directory / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes come here at once
         if not installed.exists():
-            manifest = {"private": True, "dependencies": {CLIENT_PACKAGE: release}}
+            manifest = {"private": True, "dependencies": {package: release}}
             (directory / "package.json").write_text(json.dumps(manifest))
             command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
             subprocess.run(command, cwd=directory, check=True, timeout=300)
