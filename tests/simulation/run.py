@@ -22,7 +22,7 @@ from tests.simulation.connectors import Connector, grace
 from tests.simulation.engine import Engine, quick_database
 from tests.simulation.gateways import ANSWER_SECONDS, REQUEST_SECONDS, Gateway, Request
 from tests.simulation.processes import Census, Process
-from tests.simulation.world import NONE, Faults, World
+from tests.simulation.world import NONE, Faults, Violation, World
 
 HOSTED = [Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
 LIMITS = {"actor_stop_ms": 20_000}
@@ -63,7 +63,7 @@ class Run:
             stack.enter_context(ids.drawn_from(epoch_us, self.world.random.randrange))
             stack.enter_context(override_settings(ENV=settings.ENV.model_copy(update=LIMITS)))
             self.engine = Engine(self.world, self._check)
-            stack.enter_context(mailbox.carried_by(self.engine.carry))
+            stack.enter_context(self.engine.running())
             self._set_up()
             self.world.run(self._seconds)
             self.world.faults = NONE
@@ -192,12 +192,11 @@ class Run:
 
     def _check_wake(self, pk: str, status: str, heard: bool) -> None:
         """Who was called while it stopped does not stay asleep (I3)."""
-        stopped = self._statuses.get(pk) == Actor.Status.STOPPING and status != Actor.Status.STOPPING
-        if stopped and status == Actor.Status.ASLEEP and (heard or pk in self._called):
-            self.world.fail(f"I3: {pk} was called while it stopped, and sleeps")
-        if status == Actor.Status.STOPPING and heard:
+        if self._statuses.get(pk) == Actor.Status.STOPPING and heard:
             self._called.add(pk)
-        elif status != Actor.Status.STOPPING:
+        if status == Actor.Status.ASLEEP and pk in self._called:
+            self.world.fail(f"I3: {pk} was called while it stopped, and sleeps")
+        if status != Actor.Status.STOPPING:
             self._called.discard(pk)
         self._statuses[pk] = status
 
@@ -237,7 +236,7 @@ def simulate(seed: int, *, seconds: float = 40.0, faults: Faults | None = None) 
     run = Run(seed, faults if faults is not None else Faults(), seconds)
     try:
         return run()
-    except Exception as error:
+    except (Exception, Violation) as error:
         error.add_note("\n".join(run.world.transcript))
         error.add_note(f"reproduce with: make simulate SEEDS={seed}")
         raise
