@@ -58,6 +58,9 @@ export function createRunner(client, settings) {
         about.alarm = Date.now() + Number(url.searchParams.get("ms") ?? 1000);
         runner.setAlarm(actorId, about.alarm);
         return json(about);
+      case "/alarm/clear":
+        runner.clearAlarm(actorId);
+        return json(about);
       case "/length":
         return json({ ...about, bytes: (await request.arrayBuffer()).byteLength });
       case "/slow": // with `before`, only in lives of a lower generation

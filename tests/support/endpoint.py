@@ -45,6 +45,10 @@ class Application(Child):
         wait_until(happened, lambda: f"{self.name} says {name} {fields}; it said:\n{self.output()}")
         return self.events(name, **fields)[count - 1]
 
+    def wait_ended(self) -> None:
+        """Wait until the process has ended by itself."""
+        wait_until(lambda: not self.alive, lambda: f"{self.name} ends; it said:\n{self.output()}")
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -77,6 +81,10 @@ class Endpoint(Application):
     def fail(self) -> None:
         """Answer every `GET /start` with status 500."""
         self._control("fail")
+
+    def end(self) -> None:
+        """Answer every `GET /start` with a stream that ends before its runner has come. Only the SDK's."""
+        self._control("end")
 
     def _control(self, mode: str) -> None:
         httpx.post(f"{self.url}/control/{mode}").raise_for_status()

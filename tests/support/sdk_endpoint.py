@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from runners.sdk import Actor, Context, Registry, Request, Response, ServerlessApp, WebSocket, serverless_app
 
 COUNT_KEY = b"count"
+STATUS_OF_MODE = {"fail": 500, "end": 200}
 JOURNALED = {
     "runner_connected": "connected",
     "runner_evicted": "evicted",
@@ -89,6 +90,8 @@ class Counter(Actor):
                 due = datetime.now(UTC) + wait
                 ctx.set_alarm(due)
                 about["alarm"] = math.ceil(due.timestamp() * 1000)
+            case "/alarm/clear":
+                ctx.set_alarm(None)
             case "/slow":  # with `before`, only in lives of a lower generation
                 if ctx.generation < float(request.params.get("before", math.inf)):
                     log("slow_request", actorId=ctx.actor_id, generation=ctx.generation)
@@ -116,13 +119,13 @@ class Counter(Actor):
 
 
 class Controlled:
-    """The SDK's endpoint behind a gate: `POST /control/{go,hold,fail}` says what `GET /start` does."""
+    """The SDK's endpoint behind a gate: `POST /control/{go,hold,fail,end}` says what `GET /start` does."""
 
     def __init__(self, app: ServerlessApp) -> None:
         self._app = app
         self._open = asyncio.Event()
         self._open.set()
-        self._failing = False
+        self._mode = "go"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
@@ -133,15 +136,15 @@ class Controlled:
         if path == "/start":
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             log("start_request", pool=headers.get("x-rivet-runner-name"))
-            if self._failing:
-                await _answer(send, 500)
+            if self._mode in STATUS_OF_MODE:
+                await _answer(send, STATUS_OF_MODE[self._mode])
                 return
             if not await self._may_go(receive):
                 return
         await self._app(scope, receive, send)
 
     def _control(self, mode: str) -> None:
-        self._failing = mode == "fail"
+        self._mode = mode
         if mode == "hold":
             self._open.clear()
         else:
@@ -161,7 +164,8 @@ class Controlled:
 
 
 async def _answer(send: Any, status: int) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": []})
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
