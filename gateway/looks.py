@@ -93,8 +93,11 @@ def _look(row: _Row | None) -> Look:
 
 
 def _pool_error(namespace_id: str, pool_name: str) -> object:
-    """Return why the pool starts no runner. An endpoint that cannot be reached once may be restarting."""
+    """Return why the pool starts no runner. An endpoint that cannot be reached once may be restarting.
+
+    An error is shown until three starts have gone well; one that has been followed by a good start keeps nobody.
+    """
     pools = RunnerConfig.objects.filter(namespace_id=namespace_id, name=pool_name, deleted_at=None)
     error, failures = pools.values_list("error", "failures").first() or (None, 0)
     unreachable = isinstance(error, dict) and "serverless_connection_error" in error
-    return None if unreachable and failures < UNREACHABLE else error
+    return error if failures >= (UNREACHABLE if unreachable else 1) else None

@@ -37,9 +37,11 @@ def assert_destroyed_from(state: str, cluster: Cluster, directory: Path) -> None
         actor_id, wake, told = REACH[state](cluster, host, pool)
         with ThreadPoolExecutor(1) as thread:
             if wake:
-                earlier = len(cluster.timeline(actor_id))
-                request = thread.submit(cluster.api.call, actor_id)
-                cluster.wait_recorded(actor_id, wake, since=earlier)
+                request = thread.submit(cluster.api.call, actor_id, "/slow?ms=60000")
+                if state == "running":
+                    host.wait("slow_request", actorId=actor_id)
+                else:
+                    cluster.wait_recorded(actor_id, wake)
                 assert not request.done()
             cluster.api.delete_actor(actor_id)
             if wake:
@@ -48,18 +50,19 @@ def assert_destroyed_from(state: str, cluster: Cluster, directory: Path) -> None
         assert cluster.api.call(actor_id).status_code == 404
         assert cluster.api.actor(actor_id)["destroy_ts"] is not None
         host.thaw()
-        assert_no_copy_is_left(cluster, host, actor_id, pool)
+        assert_no_copy_is_left(host, actor_id)
+        if state not in ("pending", "asleep", "backing off"):
+            running_actor(cluster, pool, "sleep")  # its slot can be used again
 
 
-def assert_no_copy_is_left(cluster: Cluster, host: Application, actor_id: str, pool: str) -> None:
-    """Assert that the runner ends the copies it has, and that the slot can be used again."""
+def assert_no_copy_is_left(host: Application, actor_id: str) -> None:
+    """Assert that the runner ends the copies it has."""
 
     def none_left() -> bool:
         begun, ended = (len(host.events(name, actorId=actor_id)) for name in ("actor_start", "actor_stopping"))
         return begun == ended
 
     wait_until(none_left, lambda: f"{actor_id} is stopped; its runner said:\n{host.output()}")
-    running_actor(cluster, pool, "sleep")
 
 
 @contextmanager
@@ -96,10 +99,8 @@ def starting(cluster: Cluster, host: Application, pool: str) -> Reached:
 
 
 def running(cluster: Cluster, host: Application, pool: str) -> Reached:
-    """Create an actor that will answer nobody."""
-    actor_id = running_actor(cluster, pool, "sleep")
-    host.freeze()
-    return actor_id, "request start", IN_FLIGHT
+    """Create an actor that runs."""
+    return running_actor(cluster, pool, "sleep"), "request start", IN_FLIGHT
 
 
 def stopping(cluster: Cluster, host: Application, pool: str) -> Reached:

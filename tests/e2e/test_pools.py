@@ -28,6 +28,7 @@ def test_a_pool_whose_endpoint_fails_says_so_refuses_at_once_and_recovers(cluste
     assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "actor_runner_failed")}
     assert cluster.api.pool(pool)["runner_pool_error"]["serverless_http_error"]["status_code"] == 500
     endpoint.go()
+    cluster.api.wait_running(actor_id)  # it is tried again, as the actor still waits
     for success in range(1, 4):
         assert cluster.api.call(actor_id, "/sleep").status_code == 200
         cluster.api.wait_asleep(actor_id)
@@ -38,15 +39,14 @@ def test_a_pool_whose_endpoint_fails_says_so_refuses_at_once_and_recovers(cluste
 
 @engines("sqlite-daphne")
 @SDK
-def test_a_stream_that_ends_before_its_runner_has_come_is_a_failure_and_after_that_is_none(
-    cluster, endpoint, pool
-):
+def test_a_stream_may_end_after_its_runner_has_come_and_not_before(cluster, endpoint, pool):
     actor_id = sleeping_actor(cluster, endpoint, pool)
     endpoint.end()
     answer = cluster.api.call(actor_id, timeout=20)
     assert (answer.status_code, answer.json()["code"]) == (503, "actor_runner_failed")
     assert cluster.api.pool(pool)["runner_pool_error"] == "serverless_stream_ended_early"
     endpoint.go()
+    cluster.api.wait_running(actor_id)
     assert generation(cluster, actor_id) == 1
     endpoint.kill()  # the stream ends without a word
     endpoint.start()
@@ -134,7 +134,7 @@ def test_a_rolling_restart_under_traffic_fails_no_request(cluster, tmp_path, rec
                 fleet.append(start(f"new-{n}"))
                 fleet[-1].wait("connected")
                 fleet[n].stop()
-                assert len(fleet[n].events("evicted")) == 1
+                assert fleet[n].journal()[-1]["event"] == "shutdown"
         finally:
             over.set()
         for user in users:
