@@ -134,6 +134,7 @@ def test_a_runner_that_comes_back_in_time_keeps_its_id_and_its_actors(cluster, t
 @engines("postgresql-uvicorn")
 def test_a_newer_version_takes_over_from_the_older_one(cluster, tmp_path):
     pool = "upgrade"
+    cluster.api.put_normal_pool(pool)  # one that appears by itself leaves the older runners alone
     with runner(cluster, tmp_path, pool, "old") as old:
         actors = [running_actor(cluster, pool, "restart") for _ in range(3)]
         with runner(cluster, tmp_path, pool, "new", version=2) as new:

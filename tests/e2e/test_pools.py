@@ -48,8 +48,8 @@ def test_a_stream_may_end_after_its_runner_has_come_and_not_before(cluster, endp
     endpoint.go()
     cluster.api.wait_running(actor_id)
     assert generation(cluster, actor_id) == 1
-    endpoint.kill()  # the stream ends without a word
-    endpoint.start()
+    endpoint.cut()
+    endpoint.wait("actor_stop", actorId=actor_id, generation=1)
     assert generation(cluster, actor_id) == 2
     cluster.api.delete_actor(actor_id)
     other = cluster.api.create_actor(pool)

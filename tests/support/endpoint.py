@@ -86,6 +86,10 @@ class Endpoint(Application):
         """Answer every `GET /start` with a stream that ends before its runner has come. Only the SDK's."""
         self._control("end")
 
+    def cut(self) -> None:
+        """Break off every answer to `GET /start` that is under way. Only the SDK's."""
+        self._control("cut")
+
     def _control(self, mode: str) -> None:
         httpx.post(f"{self.url}/control/{mode}").raise_for_status()
 

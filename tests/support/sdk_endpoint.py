@@ -119,13 +119,17 @@ class Counter(Actor):
 
 
 class Controlled:
-    """The SDK's endpoint behind a gate: `POST /control/{go,hold,fail,end}` says what `GET /start` does."""
+    """The SDK's endpoint behind a gate.
+
+    `POST /control/{go,hold,fail,end}` says what becomes of a `GET /start`, and `cut` breaks off those under way.
+    """
 
     def __init__(self, app: ServerlessApp) -> None:
         self._app = app
         self._open = asyncio.Event()
         self._open.set()
         self._mode = "go"
+        self._streams: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
@@ -141,9 +145,18 @@ class Controlled:
                 return
             if not await self._may_go(receive):
                 return
+            stream = asyncio.create_task(self._app(scope, receive, send))
+            self._streams.add(stream)
+            stream.add_done_callback(self._streams.discard)
+            await asyncio.wait([stream])
+            return
         await self._app(scope, receive, send)
 
     def _control(self, mode: str) -> None:
+        if mode == "cut":
+            for stream in self._streams:
+                stream.cancel()
+            return
         self._mode = mode
         if mode == "hold":
             self._open.clear()
