@@ -52,8 +52,8 @@ def test_a_stream_may_end_after_its_runner_has_come_and_not_before(cluster, endp
     endpoint.wait("actor_stop", actorId=actor_id, generation=1)
     assert generation(cluster, actor_id) == 2
     cluster.api.delete_actor(actor_id)
-    other = cluster.api.create_actor(pool)
-    assert generation(cluster, other) == 0
+    cluster.api.wait_runners(pool, 0)
+    assert generation(cluster, cluster.api.create_actor(pool)) == 0
     assert cluster.api.pool(pool).get("runner_pool_error") is None  # three good starts, no failure in between
 
 

@@ -312,3 +312,27 @@ def test_nothing_is_sent_to_a_runner_that_has_not_spoken_yet():
     assert not cursor.behind
     cursor.held = False
     assert cursor.behind, "what came meanwhile has to be read from the log"
+
+
+log_moves = st.lists(
+    st.one_of(st.just("append"), st.just("read"), st.integers(1, 20)), max_size=60
+)  # a number: the message of that entry arrives, for the first time or again, or would if there were one
+
+
+@given(log_moves)
+def test_a_runner_is_sent_a_prefix_of_its_log_whatever_is_lost_late_or_repeated(moves):
+    """I8."""
+    cursor, newest = CommandCursor(held=False), 0
+    sent: list[int] = []
+    for move in moves:
+        match move:
+            case "append":
+                newest += 1
+            case "read":
+                if cursor.behind:
+                    sent += range(cursor.sent_seq + 1, newest + 1)
+                    cursor.skip_to(newest)
+            case seq if seq <= newest and cursor.next_is(seq):
+                sent.append(seq)
+        assert sent == list(range(1, len(sent) + 1))
+    assert cursor.sent_seq == len(sent)
