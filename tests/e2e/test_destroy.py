@@ -120,13 +120,14 @@ def asleep(cluster: Cluster, host: Application, pool: str) -> Reached:
 
 
 def backing_off(cluster: Cluster, host: Application, pool: str) -> Reached:
-    """Create an actor that has failed often enough to wait for seconds."""
+    """Create an actor that has failed twice, and waits. Should that be over too soon, its runner hears nothing."""
     actor_id = running_actor(cluster, pool, "restart")
-    for of in range(3):
-        crash(cluster, actor_id, host, of)
-        if of < 2:
-            host.wait("actor_start", actorId=actor_id, generation=of + 1)
-            cluster.api.wait_running(actor_id)
+    crash(cluster, actor_id, host, 0)
+    host.wait("actor_start", actorId=actor_id, generation=1)
+    cluster.api.wait_running(actor_id)
+    crash(cluster, actor_id, host, 1)
+    cluster.api.wait_actor(actor_id, "backing off", lambda actor: actor["reschedule_ts"] is not None)
+    host.freeze()
     return actor_id, "wake (waits already)", WAITED
 
 
