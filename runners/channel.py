@@ -45,7 +45,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """Events (actor id, generation, index) that were committed; `ended`: the generation is over."""
+    """Events (actor id, generation, index, over) that were committed; over: the runner has that life no more."""
 
     events: tuple[tuple[str, int, int, bool], ...]
 

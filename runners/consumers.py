@@ -9,14 +9,14 @@ import logging
 
 from django.conf import settings
 
-from orchestrator import lifespan
+from orchestrator import datacenters, lifespan
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
 from orchestrator.namespaces import find_namespace
 from runners import services
-from runners.connection import Address, GoingAway, InitTimeout, check_token, parse_query, read_init
+from runners.connection import Address, GoingAway, InitTimeout, check_host, check_token, parse_query, read_init
 from runners.conversation import Conversation
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class RunnerSocket(LeanConsumer):
         try:
             error = await self._speak()
             if error is not None:
+                self._tell(error)
                 await self._close(error)
         finally:
             # Only now, with the closing handshake done, may the runner's actors be given to others (DESIGN §11).
@@ -54,6 +55,7 @@ class RunnerSocket(LeanConsumer):
     async def _speak(self) -> OrchestratorError | None:
         """Hold the conversation; return why it is to be closed, None if the runner has closed it."""
         try:
+            check_host(self._host(), _valid_hosts(), datacenters.NAME)
             check_token(self._offers, settings.ENV.admin_token)
             self.conversation = await self._introduce(parse_query(self.scope["query_string"]))
             return None if self.conversation is None else await self.conversation.hold()
@@ -86,6 +88,17 @@ class RunnerSocket(LeanConsumer):
             registration, self.socket_id, address.protocol_version, self.receive, self.send_message
         )
 
+    def _host(self) -> str:
+        """Return the host the runner has named; empty if none."""
+        return next((value.decode("latin-1") for name, value in self.scope["headers"] if name == b"host"), "")
+
+    def _tell(self, error: OrchestratorError) -> None:
+        """Log why the engine closes the socket: the other side's logs may say no more than that it did."""
+        facts = {"action": "runner_socket_closed", "code": f"{error.group}.{error.code}"}
+        if self.conversation is not None:
+            facts["runner_id"] = self.conversation.runner_id
+        logger.info("runner socket closed: %s", error.message, extra=facts)
+
     async def _close(self, error: OrchestratorError) -> None:
         """Close with the error's code and reason, and wait a moment for the closing handshake."""
         reason = error.close_reason(new_id())
@@ -94,6 +107,11 @@ class RunnerSocket(LeanConsumer):
             async with asyncio.timeout(settings.ENV.evict_handshake_ms / 1000):
                 while (await self.receive())["type"] != "websocket.disconnect":
                     pass
+
+
+def _valid_hosts() -> set[str]:
+    named = (host.strip().lower() for host in settings.ENV.valid_hosts.split(","))
+    return {host for host in named if host}
 
 
 async def _close_all() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from django.conf import settings
@@ -18,14 +19,17 @@ from orchestrator.bus import get_bus
 from orchestrator.consumers import Receive, Send
 from orchestrator.db import run_db
 from orchestrator.errors import BusOverloaded, OrchestratorError
+from orchestrator.ids import is_id
 from orchestrator.workflow.mailbox import postman
 from runners import channel, forwarding, services, sockets
 from runners.background import spawn
 from runners.command_feed import CommandFeed
-from runners.connection import Events, Evicted, PingTimeout
+from runners.connection import MAX_UNDER_WAY, Events, Evicted, NotReading, PingTimeout
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
 from runners.protocol import codec
 from runners.protocol.messages import (
+    ActorCheckpoint,
+    EventWrapper,
     KvErrorResponse,
     ProtocolMetadata,
     ToClient,
@@ -43,12 +47,17 @@ from runners.protocol.messages import (
 )
 from runners.send_queue import SendQueue
 from runners.services import Registration
+from runners.skipped import Skipped
 
 logger = logging.getLogger(__name__)
 
 PING_JITTER_MS = 127
 ACK_DELAY_SECONDS = 0.05
 """Acks gather for this long; the npm client looks through its unacknowledged events one by one."""
+LONG_FRAME_BYTES = 64 * 1024
+"""From this length on a frame is decoded in a thread: it may hold a hundred thousand events."""
+EVENTS_AT_ONCE = 200
+"""So many events are passed on before other connections get their turn."""
 
 
 class Conversation:
@@ -62,10 +71,13 @@ class Conversation:
         self._socket_id = socket_id
         self._registration = registration
         self._receive, self._send = receive, send
-        self._queue = SendQueue(self._send_frame)
+        self._queue = SendQueue(self._send_frame, overflow=lambda: self.end(NotReading()))
         self._ended: asyncio.Future[OrchestratorError | None] = asyncio.get_running_loop().create_future()
+        self._skipped = Skipped(self.runner_id)
+        self._in_hand = False  # a frame of it is being dealt with, and it waits for us
         self._stopping = False  # it has said that it goes away
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
+        self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
         self._pong_at = time.monotonic()
         self._rtt_ms = 0
@@ -88,6 +100,7 @@ class Conversation:
             return await self._ended
         finally:
             self._take_no_more()
+            self._skipped.report()
             if self._ack_timer:
                 self._ack_timer.cancel()
             for task in tasks:
@@ -118,12 +131,15 @@ class Conversation:
                 message = await self._receive()
                 if message["type"] == "websocket.disconnect":
                     return self.end(None)
+                self._in_hand = True
                 try:
                     await self._take(message.get("bytes"))
                 except TunnelPayloadTooLarge:
                     raise
                 except RunnerProtocolError as error:
-                    self._skip(error.message)
+                    self._skipped.note(error)
+                finally:
+                    self._in_hand = False
         except OrchestratorError as error:
             self.end(error)
         except asyncio.CancelledError:
@@ -143,21 +159,23 @@ class Conversation:
             raise RunnerProtocolError("text or empty frame")
         if frame[0] == forwarding.TUNNEL_TAG:
             return await forwarding.forward(self.runner_id, frame, self.protocol_version)
-        match codec.decode_to_server(frame, self.protocol_version):
+        if len(frame) < LONG_FRAME_BYTES:
+            message = codec.decode_to_server(frame, self.protocol_version)
+        else:
+            message = await asyncio.to_thread(codec.decode_to_server, frame, self.protocol_version)
+        match message:
             case ToServerPong(ts_ms):
                 self._pong_at = time.monotonic()
                 self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
                 self._feed.ponged()
             case ToServerEvents(events):
-                for actor_id, signal in self._events.hear(events, timezone.now()):
-                    postman.post("actors", actor_id, signal)
+                await self._hear(events)
             case ToServerAckCommands(checkpoints):
-                anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
-                for c in checkpoints:
-                    self._acknowledged[c.actor_id, None if anonymous else c.generation] = c.index
+                self._acknowledge(checkpoints)
             case ToServerStopping():
-                self._stopping = True
-                self._ask_to_drain()
+                if not self._stopping:  # said again, it is noticed with the pings
+                    self._stopping = True
+                    self._ask_to_drain()
             case ToServerKvRequest(_, request_id, _):
                 refusal = KvErrorResponse("key-value storage is not available in this version")
                 self._say(ToClientKvResponse(request_id, refusal))
@@ -167,12 +185,25 @@ class Conversation:
                 raise AssertionError("tunnel frames are not decoded here")
         return None
 
+    async def _hear(self, events: Sequence[EventWrapper]) -> None:
+        """Pass events on, no faster than they are decided: a flood of them fills nobody else's mailbox."""
+        for first in range(0, len(events), EVENTS_AT_ONCE):
+            while not self._events.room:
+                self._decided.clear()
+                await self._decided.wait()
+            for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], timezone.now()):
+                postman.post("actors", actor_id, signal)
+            await asyncio.sleep(0)
+
+    def _acknowledge(self, checkpoints: Iterable[ActorCheckpoint]) -> None:
+        """Keep the runner's acks for the next ping; those beyond a number it sends again, as is its habit."""
+        anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
+        for one in checkpoints:
+            if is_id(one.actor_id) and len(self._acknowledged) < MAX_UNDER_WAY:
+                self._acknowledged[one.actor_id, None if anonymous else one.generation] = one.index
+
     def _ask_to_drain(self) -> None:
         self._post({"t": "drain", "grace_ms": _milliseconds(self._registration.drain_grace), "by": "runner"})
-
-    def _skip(self, what: str) -> None:
-        """Note a frame that means nothing; the socket stays (DESIGN §11)."""
-        logger.warning("frame skipped: %s", what, extra={"action": "frame_skipped", "runner_id": self.runner_id})
 
     # From other processes
 
@@ -187,6 +218,7 @@ class Conversation:
                 self._feed.hear(entry)
             case channel.Processed(events):
                 self._events.processed(events)
+                self._decided.set()
                 if self._ack_timer is None:
                     loop = asyncio.get_running_loop()
                     self._ack_timer = loop.call_later(ACK_DELAY_SECONDS, self._send_acks)
@@ -230,6 +262,9 @@ class Conversation:
         env = settings.ENV
         while True:
             await asyncio.sleep((env.runner_ping_interval_ms + random.uniform(0, PING_JITTER_MS)) / 1000)
+            if self._in_hand:  # its pongs wait behind what we have not dealt with
+                self._pong_at = time.monotonic()
+            self._skipped.report()
             silent_ms = int((time.monotonic() - self._pong_at) * 1000)
             if silent_ms > env.runner_ping_timeout_ms:
                 return self.end(PingTimeout())
