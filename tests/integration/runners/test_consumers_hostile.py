@@ -17,6 +17,7 @@ from runners.protocol.messages import (
     EventActorSetAlarm,
     EventWrapper,
     KvGetRequest,
+    ToClientAckEvents,
     ToClientInit,
     ToClientPing,
     ToServerAckCommands,
@@ -141,6 +142,7 @@ async def test_a_frame_of_more_than_the_longest_is_skipped(host, env):
 async def test_nothing_is_kept_of_the_events_of_strangers(worker, host, conversations):
     runner = await host()
     await runner.send(ToServerEvents(strangers(2_000)))
+    await runner.take(ToClientAckEvents)
     [engine] = conversations
     await eventually(lambda: engine._events._newest == {} and not engine._events._waiting)
     assert not engine._events.seen
@@ -237,7 +239,7 @@ async def test_a_runner_of_another_namespace_touches_no_actor_and_no_log(worker,
     )
     ack = ActorCheckpoint(actor_id, 0, 100)
     await thief.send(ToServerEvents(said), ToServerAckCommands((ack,)), ToServerPong(0))
-    await eventually(lambda: not waiting())
+    await thief.take(ToClientAckEvents, lambda message: message.last_event_checkpoints[0].generation == 2**32 - 1)
     assert await run_db(written) == before
 
 
