@@ -20,7 +20,9 @@ from runners.protocol.messages import (
     EventActorSetAlarm,
     EventActorStateUpdate,
     EventWrapper,
+    ProtocolMetadata,
     ToClientAckEvents,
+    ToClientInit,
     ToClientPing,
     ToClientRequestChunk,
     ToClientWebSocketClose,
@@ -261,6 +263,19 @@ async def replay(stage: Stage) -> object:
     return said
 
 
+async def pong_after_replay(stage: Stage) -> object:
+    """Ping together with the init, as the engine does: it takes the pong as the end of what is said again."""
+    actor_id = await stage.actor()
+    await stage.connection.close()
+    async with asyncio.timeout(SOON_S):
+        stage.connection = await stage.engine.connections.get()
+    await stage.connection.take(ToServerInit)
+    init = ToClientInit(stage.runner_id, ProtocolMetadata(15_000, 60_000, None))
+    await stage.connection.send(init, ToClientPing(7))
+    await stage.connection.take(ToServerPong)
+    return len(stage.events(actor_id))
+
+
 async def same_key(stage: Stage) -> object:
     key = stage.connection.query["runner_key"]
     await stage.connection.close(1000, "ws.closed")
@@ -371,6 +386,7 @@ CASES = {
     "replay": Case(
         "says again after a reconnect what was not acknowledged, in order", "9", replay, [[0, 1, 2], [2]]
     ),
+    "pong-after-replay": Case("answers a ping after all that it says again", "§4.5", pong_after_replay, 1),
     "key": Case("comes back with the key it had", "4", same_key, True),
     "new-id": Case("stops its actors when the engine gives it another id", "10", changed_runner_id, (True, 0)),
     "trailing": Case(
