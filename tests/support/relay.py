@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -19,18 +20,22 @@ class Relay:
         self._passing = threading.Event()
         self._passing.set()
         self._ends: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, name="relay", daemon=True).start()
+        self._run(self._accept)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # which ends the waiting for connections
         self._listener.close()
         self.revive()
         self.cut()
+        for thread in self._threads:
+            thread.join()
 
     def lead_to(self, port: int) -> None:
         """Connect to that port from now on; connections that are open stay where they are."""
@@ -63,8 +68,20 @@ class Relay:
                     continue
                 with self._lock:
                     self._ends += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+                self._run(self._join, near, far)
+
+    def _run(self, work: Callable[..., None], *arguments: socket.socket) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _join(self, near: socket.socket, far: socket.socket) -> None:
+        """Pass on both ways until both ends are closed."""
+        with near, far:
+            back = threading.Thread(target=self._pump, args=(far, near), daemon=True)
+            back.start()
+            self._pump(near, far)
+            back.join()
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -11,6 +11,7 @@ from orchestrator.ids import new_id
 from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox
 from runners import connection, conversation, send_queue
+from runners.models import Runner
 from runners.protocol.codec import MAX_FRAME_BYTES, encode_to_server
 from runners.protocol.messages import (
     ActorCheckpoint,
@@ -27,9 +28,20 @@ from runners.protocol.messages import (
     ToServerPong,
     ToServerStopping,
 )
-from tests.support.live import has_state, running_actor
+from tests.support.live import has_state, runner_row, running_actor
 from tests.support.management import signals
-from tests.support.scripted_runner import CRASHED, RUNNING, SLEEP, STOP, STOPPED, dial, socket_url, without_ray
+from tests.support.relay import Relay
+from tests.support.scripted_runner import (
+    CRASHED,
+    RUNNING,
+    SLEEP,
+    STOP,
+    STOPPED,
+    ScriptedRunner,
+    dial,
+    socket_url,
+    without_ray,
+)
 from tests.support.web import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -213,6 +225,35 @@ async def test_a_runner_that_asks_on_and_on_and_reads_nothing_is_cut_off(host, e
 
     await asyncio.wait_for(flood(), 60)
     assert isinstance(engine._ended.result(), connection.NotReading)
+    runner.socket.transport.abort()
+
+
+# Half-open
+
+
+async def test_a_runner_behind_a_dead_cable_is_given_up_and_may_come_back_by_another(engine_url, env):
+    env(runner_ping_interval_ms=100, runner_ping_timeout_ms=400, evict_handshake_ms=100)
+    with Relay(int(engine_url.rpartition(":")[2])) as cable:
+        runner = ScriptedRunner(cable.url)
+        await runner.connect()
+        assert (await runner_row(runner.runner_id)).socket_id
+        cable.go_dead()
+        await eventually(lambda: run_db(Runner.objects.filter(pk=runner.runner_id, socket_id="").exists))
+        again = ScriptedRunner(engine_url)
+        await again.connect()
+        assert again.runner_id == runner.runner_id
+        cable.revive()
+        assert await runner.has_closed() == (1011, "core.internal_error")
+        await still_speaks(again)
+        await runner.end()
+        await again.end()
+
+
+async def test_a_socket_whose_close_is_never_answered_is_let_go_all_the_same(host, env):
+    env(runner_ping_interval_ms=100, runner_ping_timeout_ms=300, evict_handshake_ms=100)
+    runner = await host(pongs=False)
+    runner.socket.transport.pause_reading()  # so that it never answers the close either
+    await eventually(lambda: run_db(Runner.objects.filter(pk=runner.runner_id, socket_id="").exists))
     runner.socket.transport.abort()
 
 
