@@ -6,7 +6,8 @@ import itertools
 import pytest
 import pytest_asyncio
 
-from tests.conformance.cases import CASES, first_meeting
+from tests.conformance.cases import CASES
+from tests.conformance.stage import first_meeting
 from tests.support.kinds import each_kind
 from tests.support.scripted_engine import scripted_engine
 
