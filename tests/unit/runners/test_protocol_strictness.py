@@ -1,10 +1,11 @@
 """Frames no peer should send: each is refused with RunnerProtocolError, whatever it is, and nothing else."""
 
+import contextlib
 import traceback
 import tracemalloc
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from runners.errors import RunnerProtocolError
 from runners.protocol.bare import MAX_ITEMS, pack_uint
@@ -213,3 +214,24 @@ def test_a_damaged_frame_of_the_engine_is_refused_or_says_what_it_is(version, da
     except RunnerProtocolError:
         return
     assert encode_to_client(message, version) == frame
+
+
+@st.composite
+def hostile(draw):
+    """A frame that announces much: a head up to some count, a count, and many small items, right or wrong."""
+    _, digits = draw(st.sampled_from([of for of in COUNTS.values() if of[0] == "ToServer"]))
+    count = draw(st.integers(0, 2**64 - 1) | st.integers(0, 5_000))
+    item = draw(st.binary(min_size=1, max_size=16) | st.sampled_from([bytes(1), bytes(2), bytes(15)]))
+    return bytes.fromhex(digits) + pack_uint(count) + item * draw(st.integers(0, 2_000))
+
+
+@settings(max_examples=40)
+@given(frame=hostile(), version=st.sampled_from(VERSIONS))
+def test_reading_a_frame_takes_memory_by_its_length_whatever_it_announces(frame, version):
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RunnerProtocolError):
+            decode_to_server(frame, version)
+        assert tracemalloc.get_traced_memory()[1] < 2**16 + 50 * len(frame)
+    finally:
+        tracemalloc.stop()
