@@ -126,17 +126,20 @@ def test_a_message_in_many_pieces_with_a_ping_between_is_one_message(raw):
 
 
 ENDS = {
-    "unmasked": (frame(BINARY, b"\3", masked=False), 1002),
-    "reserved opcode": (frame(RESERVED, b"x"), 1002),
-    "reserved bits": (bytes([0xF2]) + frame(BINARY, b"\3")[1:], 1002),
-    "continuation of nothing": (frame(CONTINUATION, b"x"), 1002),
-    "a message within a message": (frame(BINARY, b"\1", fin=False) + frame(BINARY, b"\1"), 1002),
-    "a long ping": (frame(PING, bytes(200)), 1002),
-    "a ping in pieces": (frame(PING, b"p", fin=False), 1002),
-    "text that is none": (frame(TEXT, b"\xff\xfe"), 1007),
-    "far too long": (frame(BINARY, length=2**62), 1009),
-    "too long": (frame(BINARY, b"\6", length=41 * 2**20), 1009),
-    "a length of more than 63 bits": (frame(BINARY, length=2**64 - 1), 1002),
+    "unmasked": (frame(BINARY, b"\3", masked=False), {1002}),
+    "reserved opcode": (frame(RESERVED, b"x"), {1002}),
+    "reserved bits": (bytes([0xF2]) + frame(BINARY, b"\3")[1:], {1002}),
+    "continuation of nothing": (frame(CONTINUATION, b"x"), {1002}),
+    "a message within a message": (frame(BINARY, b"\1", fin=False) + frame(BINARY, b"\1"), {1002}),
+    "a long ping": (frame(PING, bytes(200)), {1002}),
+    "a ping in pieces": (frame(PING, b"p", fin=False), {1002}),
+    "text that is none": (frame(TEXT, b"\xff\xfe"), {1007}),
+    "far too long": (frame(BINARY, length=2**62), {1009}),
+    "too long": (frame(BINARY, b"\6", length=41 * 2**20), {1009}),
+    "a length of more than 63 bits": (
+        frame(BINARY, length=2**64 - 1),
+        {1002, 1009},
+    ),  # against the rules, and too long
 }
 
 
@@ -147,9 +150,9 @@ def test_what_is_no_websocket_frame_ends_that_socket(raw, sent, after_init):
     if after_init:
         peer.tcp.sendall(frame(BINARY, INIT))
         peer.until(BINARY)
-    data, code = ENDS[sent]
+    data, codes = ENDS[sent]
     peer.tcp.sendall(data)
-    assert peer.end() == code
+    assert peer.end() in codes
 
 
 def test_half_a_frame_and_then_nothing_is_a_first_frame_that_does_not_come(raw):
