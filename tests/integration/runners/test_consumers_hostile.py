@@ -13,13 +13,17 @@ from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox
 from runners import connection, conversation, send_queue
 from runners.models import Runner
-from runners.protocol.codec import MAX_FRAME_BYTES, encode_to_server
+from runners.protocol.codec import MAX_FRAME_BYTES, encode_to_client, encode_to_server
 from runners.protocol.messages import (
     ActorCheckpoint,
+    ActorConfig,
+    CommandStartActor,
+    CommandWrapper,
     EventActorSetAlarm,
     EventWrapper,
     KvGetRequest,
     ToClientAckEvents,
+    ToClientCommands,
     ToClientInit,
     ToClientPing,
     ToServerAckCommands,
@@ -48,6 +52,9 @@ from tests.support.web import eventually
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+HUGE_START = CommandWrapper(
+    ActorCheckpoint("a", 0, 0), CommandStartActor(ActorConfig("a", None, 0, bytes(10_000)), ())
+)
 EVERY_EVENT = (RUNNING, SLEEP, STOP, EventActorSetAlarm(1), EventActorSetAlarm(None), CRASHED, STOPPED)
 
 
@@ -216,21 +223,15 @@ async def test_a_wish_to_go_said_a_thousand_times_is_one_wish(host, env):
     assert [signal["t"] for signal in signals("runners", runner.runner_id)] == ["connected", "drain"]
 
 
-async def test_a_runner_that_asks_on_and_on_and_reads_nothing_is_cut_off(host, env, monkeypatch, conversations):
-    env(runner_ping_interval_ms=60_000, evict_handshake_ms=100)
+async def test_a_runner_for_whom_too_much_waits_is_cut_off(host, env, monkeypatch, conversations):
+    env(evict_handshake_ms=100)
     monkeypatch.setattr(send_queue, "END_BYTES", 50_000)
     runner = await host()
-    runner.socket.transport.pause_reading()
-    ask = encode_to_server(ToServerKvRequest("", 1, KvGetRequest(())), 7)
     [engine] = conversations
-
-    async def flood():
-        while not engine._ended.done():
-            await runner.socket.send(ask)
-
-    await asyncio.wait_for(flood(), 60)
+    for _ in range(6):
+        engine._queue.put(encode_to_client(ToClientCommands((HUGE_START,)), 7))
+    assert await runner.has_closed() == (1011, "core.internal_error")
     assert isinstance(engine._ended.result(), connection.NotReading)
-    runner.socket.transport.abort()
 
 
 # Half-open
