@@ -33,6 +33,7 @@ class Environment(BaseSettings):
     debug: bool = False
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
+    valid_hosts: str = ""  # comma-separated: where runners may connect, with or without port; empty: anywhere
     admin_token: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 

@@ -45,14 +45,14 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """Events (actor id, generation, index) that were committed; `ended`: the generation is over."""
+    """Events (actor id, generation, index, over) that were committed; over: the runner has that life no more."""
 
     events: tuple[tuple[str, int, int, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Close the socket with `ws.eviction`, unless it is the one to keep."""
+    """Close the socket with `ws.eviction`, unless it is the one to keep, or has itself taken that one's place."""
 
     keep_socket_id: str = ""
 

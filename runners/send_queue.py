@@ -8,22 +8,27 @@ from orchestrator.errors import BusOverloaded
 
 LIMIT_BYTES = 64 * 1024 * 1024
 """What may wait for one runner; beyond it requests to it are refused."""
+END_BYTES = 2 * LIMIT_BYTES
+"""With so much waiting the runner is cut off, whatever it is that waits."""
 
 
 class SendQueue:
     """Frames for one runner, written one after the other as fast as its socket takes them."""
 
-    def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, send: Callable[[bytes], Awaitable[None]], overflow: Callable[[], None]) -> None:
         self._send = send
+        self._overflow = overflow  # called when the runner is to be cut off
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._more = asyncio.Event()
 
     def put(self, frame: bytes) -> None:
-        """Queue what the engine itself has to say, however much waits: a runner that reads nothing is cut off."""
+        """Queue what the engine itself has to say. There is no gap: a runner that does not read is cut off."""
         self._frames.append(frame)
         self._bytes += len(frame)
         self._more.set()
+        if self._bytes > END_BYTES:
+            self._overflow()
 
     def offer(self, frame: bytes) -> None:
         """Queue a client's traffic.

@@ -20,6 +20,8 @@ from django.db import connections
 
 from tests.support import postgres, valkey
 
+pytest_plugins = ["tests.support.engines"]
+
 STORE = os.environ.get("TORPOR_TEST_STORE", "sqlite")
 DIRECTORY = Path(tempfile.mkdtemp(prefix="torpor-test-"))
 NEEDS_POSTGRES = STORE == "postgresql"

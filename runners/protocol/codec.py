@@ -13,6 +13,7 @@ from runners.errors import RunnerProtocolError
 from runners.protocol import actors, kv, tunnel
 from runners.protocol.bare import (
     I64,
+    MAX_ITEMS,
     TEXT,
     TEXT_MAP,
     U16,
@@ -72,8 +73,8 @@ def _to_server(version: int) -> Codec[ToServer]:
     return union(
         "ToServer",
         record(ToServerInit, TEXT, U32, U32, optional(TEXT_MAP), optional(TEXT)),
-        record(ToServerEvents, sequence(actors.event(version))),
-        record(ToServerAckCommands, sequence(actors.checkpoint(version))),
+        record(ToServerEvents, sequence(actors.event(version), MAX_ITEMS)),
+        record(ToServerAckCommands, sequence(actors.checkpoint(version), MAX_ITEMS)),
         record(ToServerStopping),
         _clock(ToServerPong),
         record(ToServerKvRequest, TEXT, U32, kv.request(version)),

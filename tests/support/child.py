@@ -68,6 +68,10 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    def ask_to_end(self) -> None:
+        """Ask it to end, and do not wait for it."""
+        os.kill(self.pid, signal.SIGTERM)
+
     def restart(self) -> None:
         """Start it again, ending it first if it still runs."""
         if self.alive:

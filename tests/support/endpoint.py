@@ -119,19 +119,21 @@ def node_runner(
 
     `key` is for client releases that do not draw their own.
     """
-    where = [
-        "--runner",
-        "--endpoint",
-        engine_url,
-        "--pool",
-        pool,
-        "--slots",
-        str(slots),
-        "--version",
-        str(version),
-    ]
-    command = [*_node(release), *where, *(["--key", key] if key else [])]
+    command = [*_node(release), *_hosting(engine_url, pool, slots, version, key)]
     return Application(name, command, directory / f"{name}.log")
+
+
+def sdk_runner(
+    directory: Path, engine_url: str, pool: str, slots: int, *, name: str = "runner", version: int = 1
+) -> Application:
+    """Return a long-lived runner on our own SDK, not yet started. It logs to `directory`, under its `name`."""
+    command = [sys.executable, str(SDK_RUNNER), *_hosting(engine_url, pool, slots, version, None)]
+    return Application(name, command, directory / f"{name}.log")
+
+
+def _hosting(engine_url: str, pool: str, slots: int, version: int, key: str | None) -> Sequence[str]:
+    where = ["--runner", "--endpoint", engine_url, "--pool", pool, "--slots", str(slots)]
+    return [*where, "--version", str(version), *(["--key", key] if key else [])]
 
 
 def _node(release: str) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """The application of examples/node-runner once more, on our own SDK: same paths, same control, same journal.
 
     python sdk_endpoint.py --port 0
+    python sdk_endpoint.py --runner --endpoint http://127.0.0.1:6420 --pool sdk --slots 100
 
 Events of the SDK's own come out of its log records.
 """
@@ -22,7 +23,17 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runners.sdk import Actor, Context, Registry, Request, Response, ServerlessApp, WebSocket, serverless_app
+from runners.sdk import (
+    Actor,
+    Context,
+    Registry,
+    Request,
+    Response,
+    Runner,
+    ServerlessApp,
+    WebSocket,
+    serverless_app,
+)
 
 COUNT_KEY = b"count"
 STATUS_OF_MODE = {"fail": 500, "end": 200}
@@ -183,14 +194,41 @@ async def _answer(send: Any, status: int) -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--port", type=int, default=3000)
-    listener = socket.create_server(("127.0.0.1", options.parse_args().port))
+    """Serve, or host actors, until SIGTERM."""
+    options = _options()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("runners.sdk").addHandler(Journal())
+    actors = Registry({"counter": Counter})
+    if options.runner:
+        runner = Runner(
+            actors=actors,
+            endpoint=options.endpoint,
+            pool=options.pool,
+            total_slots=options.slots,
+            version=options.version,
+            key=options.key,
+        )
+        asyncio.run(runner.run())
+    else:
+        _serve(serverless_app(actors), options.port)
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser()
+    options.add_argument("--port", type=int, default=3000)
+    options.add_argument("--runner", action="store_true")
+    options.add_argument("--endpoint", default="http://127.0.0.1:6420")
+    options.add_argument("--pool", default="sdk")
+    options.add_argument("--slots", type=int, default=100)
+    options.add_argument("--version", type=int, default=1)
+    options.add_argument("--key")
+    return options.parse_args()
+
+
+def _serve(serverless: ServerlessApp, port: int) -> None:
+    listener = socket.create_server(("127.0.0.1", port))
     log("listening", port=listener.getsockname()[1])
-    app = Controlled(serverless_app(Registry({"counter": Counter})))
+    app = Controlled(serverless)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=10))
     server.run(sockets=[listener])
 

@@ -29,7 +29,7 @@ async def test_everything_is_sent_in_order_though_only_traffic_is_refused(monkey
         await may_send.wait()
         sent.append(frame)
 
-    queue = SendQueue(send)
+    queue = SendQueue(send, overflow=pytest.fail)
     writer = asyncio.create_task(queue.run())
     queue.put(b"init")
     queue.offer(b"a")
@@ -42,6 +42,16 @@ async def test_everything_is_sent_in_order_though_only_traffic_is_refused(monkey
     await eventually(lambda: len(sent) == 4)
     assert sent == [b"init", b"a", b"command", b"c"]
     writer.cancel()
+
+
+async def test_a_runner_is_cut_off_when_even_what_the_engine_has_to_say_does_not_get_through(monkeypatch):
+    monkeypatch.setattr(send_queue, "END_BYTES", 8)
+    overflows = []
+    queue = SendQueue(pytest.fail, overflow=lambda: overflows.append("now"))
+    queue.put(b"commands")
+    assert not overflows
+    queue.put(b"!")
+    assert overflows
 
 
 @pytest.fixture
