@@ -11,6 +11,7 @@ import random
 import time
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from django.conf import settings
 from django.utils import timezone
@@ -40,12 +41,10 @@ from runners.connection import (
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
 from runners.protocol import codec
 from runners.protocol.messages import (
-    KvErrorResponse,
     ProtocolMetadata,
     ToClient,
     ToClientAckEvents,
     ToClientInit,
-    ToClientKvResponse,
     ToClientPing,
     ToServerAckCommands,
     ToServerEvents,
@@ -58,6 +57,7 @@ from runners.protocol.messages import (
 )
 from runners.send_queue import SendQueue
 from runners.services import Registration
+from runners.storage_desk import StorageDesk
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +143,7 @@ class RunnerSocket(LeanConsumer):
         self._stopping = False  # it has said that it goes away
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
         self._feed = CommandFeed(self._events, self._queue, self.protocol_version, reused=registration.reused)
+        self._desk = StorageDesk(self.socket_id, self.protocol_version, self._events, self._queue)
         self._pong_at = time.monotonic()
         self._rtt_ms = 0
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -161,6 +162,7 @@ class RunnerSocket(LeanConsumer):
             return await self._ended
         finally:
             self._take_no_more()
+            self._desk.close()
             if self._ack_timer:
                 self._ack_timer.cancel()
             for task in tasks:
@@ -223,6 +225,8 @@ class RunnerSocket(LeanConsumer):
 
     def _take(self, frame: bytes) -> None:
         try:
+            if frame[:1] == codec.KV_TAG:
+                return self._desk.take(frame)
             message = codec.decode_to_server(frame, self.protocol_version)
         except RunnerProtocolError as error:
             return self._skip(error.message)
@@ -233,7 +237,10 @@ class RunnerSocket(LeanConsumer):
                 self._feed.ponged()
             case ToServerEvents(events):
                 for actor_id, signal in self._events.hear(events, timezone.now()):
-                    postman.post("actors", actor_id, signal)
+                    if signal["report"]["t"] == "stopped":
+                        self._desk.after(actor_id, partial(_post_event, actor_id, signal))
+                    else:
+                        _post_event(actor_id, signal)
             case ToServerAckCommands(checkpoints):
                 anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
                 for c in checkpoints:
@@ -241,13 +248,10 @@ class RunnerSocket(LeanConsumer):
             case ToServerStopping():
                 self._stopping = True
                 self._ask_to_drain()
-            case ToServerKvRequest(_, request_id, _):
-                refusal = KvErrorResponse("key-value storage is not available in this version")
-                self._say(ToClientKvResponse(request_id, refusal))
             case ToServerInit():
                 self._skip("a second init")
-            case ToServerTunnelMessage():
-                raise AssertionError("tunnel frames are not decoded here")
+            case ToServerTunnelMessage() | ToServerKvRequest():
+                raise AssertionError("these frames are not decoded here")
         return None
 
     async def _forward(self, frame: bytes) -> None:
@@ -370,7 +374,7 @@ class RunnerSocket(LeanConsumer):
         now = timezone.now()
         waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
         for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
-            postman.post("actors", actor_id, signal)
+            _post_event(actor_id, signal)
         return None
 
     def _post(self, signal: dict[str, object]) -> None:
@@ -398,6 +402,10 @@ def _check_payload(frame: bytes, version: int) -> None:
         raise
     except RunnerProtocolError:
         return
+
+
+def _post_event(actor_id: str, signal: dict[str, object]) -> None:
+    postman.post("actors", actor_id, signal)
 
 
 def _now_ms() -> int:
