@@ -18,7 +18,9 @@ class ActorStorage(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["erase_at"], name="storage_to_erase", condition=models.Q(erase_at__isnull=False)),
+            models.Index(
+                fields=["erase_at"], name="storage_erasure_due", condition=models.Q(erase_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ('erase_at', models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('erase_at__isnull', False)), fields=['erase_at'], name='storage_to_erase')],
+                'indexes': [models.Index(condition=models.Q(('erase_at__isnull', False)), fields=['erase_at'], name='storage_erasure_due')],
             },
         ),
     ]

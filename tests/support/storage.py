@@ -9,7 +9,8 @@ from tests.support.management import NOON, make_actor, make_runner
 
 def make_hosted_actor(namespace: Any, runner: Any, **columns: Any) -> Any:
     """Store an actor that runs on a runner."""
-    hosted = {"status": "running", "runner_id": runner.pk, "generation": 0, "connectable_at": NOON, "due_at": NOON}
+    due = {"due_at": NOON, "state_due_at": NOON}
+    hosted = due | {"status": "running", "runner_id": runner.pk, "generation": 0, "connectable_at": NOON}
     return make_actor(namespace, slept_at=None, **hosted | columns)
 
 
@@ -17,7 +18,7 @@ class Hosted:
     """An actor, the runner that has it, and what it asks of its storage."""
 
     def __init__(self, namespace: Any, key: str = "host") -> None:
-        self.runner = make_runner(namespace, key, socket_id="socket")
+        self.runner = make_runner(namespace, key, socket_id="socket", used_slots=1)
         self.actor = make_hosted_actor(namespace, self.runner)
         self.caller = Caller(self.runner.pk, "socket", None)
 
