@@ -23,6 +23,7 @@ import uvicorn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from runners.sdk import Actor, Context, Registry, Request, Response, ServerlessApp, WebSocket, serverless_app
+from tests.support import sdk_storage as storage
 
 COUNT_KEY = b"count"
 JOURNALED = {
@@ -85,6 +86,8 @@ class Counter(Actor):
                 ctx.destroy()
             case "/count":
                 about["durable"] = await self._count_durably(ctx)
+            case "/storage":
+                about["seen"] = await storage.walk(ctx.kv)
             case "/alarm":
                 due = datetime.now(UTC) + wait
                 ctx.set_alarm(due)
