@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from actors import kv
 from actors.errors import StorageKeyNotFound, StorageRefused
@@ -71,6 +71,17 @@ def serve(caller: Caller, actor_id: str, request: KvRequestData) -> KvResponseDa
     A deletion of more than `DELETE_ROWS` entries is carried out in as many transactions as it takes, each of
     which asks whose the actor is: one that fails may have deleted the first of them.
     """
+    kept = connection.connection
+    try:
+        return _answered(caller, actor_id, request)
+    except (OperationalError, InterfaceError):
+        if connection.connection is kept and connection.is_usable():
+            raise
+    connection.close()  # it was kept since the last request and has broken; to ask for the same twice does no harm
+    return _answered(caller, actor_id, request)
+
+
+def _answered(caller: Caller, actor_id: str, request: KvRequestData) -> KvResponseData:
     try:
         return _served(caller, actor_id, request)
     except StorageRefused as refusal:

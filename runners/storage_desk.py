@@ -17,6 +17,7 @@ from django.conf import settings
 
 from orchestrator.db import run_db_in
 from runners import storage
+from runners.background import spawn
 from runners.connection import Events
 from runners.errors import RunnerProtocolError
 from runners.protocol import codec
@@ -107,7 +108,7 @@ class StorageDesk:
             line.append(waiting)
             return
         self._lines[actor_id] = deque([waiting])
-        task = asyncio.create_task(self._work(actor_id))
+        task = spawn(self._work(actor_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -119,16 +120,16 @@ class StorageDesk:
                 await self._answer(waiting)
             else:
                 waiting()
-        del self._lines[actor_id]
+        self._lines.pop(actor_id, None)
 
     async def _answer(self, asked: _Asked) -> None:
         async with self._turns:
             await self._queue.room()
             caller = Caller(self._events.runner_id, self._socket_id, asked.generation)
             answer = await run_db_in(_THREADS, _answered, caller, asked, self._version)
-        self._waiting_bytes -= asked.size
-        if answer is not None:
-            self._queue.put_answer(answer)
+            self._waiting_bytes -= asked.size
+            if answer is not None:
+                self._queue.put_answer(answer)  # in its turn: the next one looks for room
 
 
 def _answered(caller: Caller, asked: _Asked, version: int) -> bytes | None:

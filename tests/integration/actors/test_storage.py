@@ -296,6 +296,25 @@ class TestRaces:
         assert all(len(values) == 1 for values in seen)
 
 
+@pytest.mark.parametrize("request_", [KvGetRequest([b"k"]), KvPutRequest([b"k"], [b"v"])])
+def test_a_kept_connection_that_has_broken_costs_no_request(hosted, request_):
+    hosted.put(k="v")
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(in_thread, end_backend, pid).result(10)
+    else:
+        connection.close()
+    assert not isinstance(hosted.ask(request_), KvErrorResponse)
+
+
+def end_backend(pid):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+
+
 def in_thread(function, *args):
     try:
         return function(*args)
