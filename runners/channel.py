@@ -52,7 +52,7 @@ class Processed:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Close the socket with `ws.eviction`, unless it is the one to keep."""
+    """Close the socket with `ws.eviction`, unless it is the one to keep, or has itself taken that one's place."""
 
     keep_socket_id: str = ""
 

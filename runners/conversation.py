@@ -227,8 +227,15 @@ class Conversation:
                     loop = asyncio.get_running_loop()
                     self._ack_timer = loop.call_later(ACK_DELAY_SECONDS, self._send_acks)
             case channel.Evict(keep):
-                if keep != self._socket_id:
+                if not keep:
                     self.end(Evicted())
+                elif keep != self._socket_id:
+                    spawn(self._make_way())
+
+    async def _make_way(self) -> None:
+        """End if another socket is the runner's now. The one that is to be kept may also have been before this."""
+        if not await run_db(services.holds_socket, runner_id=self.runner_id, socket_id=self._socket_id):
+            self.end(Evicted())
 
     def _send_acks(self) -> None:
         self._ack_timer = None

@@ -170,6 +170,11 @@ def heartbeat(
     return None if row is None else Standing(row[0], drains=row[1] != Runner.State.LIVE)
 
 
+def holds_socket(*, runner_id: str, socket_id: str) -> bool:
+    """Say whether the socket is the runner's, and not one that a newer has replaced."""
+    return Runner.objects.filter(pk=runner_id, socket_id=socket_id).exists()
+
+
 def disconnect(*, runner_id: str, socket_id: str) -> None:
     """Note that the socket is closed, and tell the runner's workflow."""
     if Runner.objects.filter(pk=runner_id, socket_id=socket_id).update(socket_id=""):

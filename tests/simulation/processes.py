@@ -333,7 +333,8 @@ class Socket:
                 if acks and self._reaches():
                     self.world.later(LATENCY_SECONDS, self.process.acknowledged, acks)
             case Evict(keep) if keep != self.id:
-                self.evict()
+                if not keep or not services.holds_socket(runner_id=self.runner_id, socket_id=self.id):
+                    self.evict()
 
     def evict(self) -> None:
         """Close with `ws.eviction`; the runner does not come back."""
