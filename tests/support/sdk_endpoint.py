@@ -8,7 +8,6 @@ Events of the SDK's own come out of its log records.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import math
@@ -31,7 +30,6 @@ from runners.sdk import (
     Request,
     Response,
     Runner,
-    RunnerStopped,
     ServerlessApp,
     WebSocket,
     serverless_app,
@@ -196,7 +194,7 @@ def main() -> None:
             version=options.version,
             key=options.key,
         )
-        asyncio.run(_host(runner))
+        asyncio.run(runner.run())
     else:
         _serve(serverless_app(actors), options.port)
 
@@ -211,14 +209,6 @@ def _options() -> argparse.Namespace:
     options.add_argument("--version", type=int, default=1)
     options.add_argument("--key")
     return options.parse_args()
-
-
-async def _host(runner: Runner) -> None:
-    running = asyncio.create_task(runner.run())
-    with contextlib.suppress(RunnerStopped):
-        await runner.wait_ready()
-        log("connected", runnerId=runner.runner_id)
-    await running
 
 
 def _serve(serverless: ServerlessApp, port: int) -> None:
