@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from actors import lifecycle, story
+from actors import lifecycle, storage_erasure, story
 from actors.lifecycle import Effect, Signal, State
 from actors.models import STATE_COLUMNS, Actor
 from orchestrator.arrows import Arrow
@@ -167,6 +167,8 @@ class Turn:
         for seat in changed:
             seat.row.state = seat.state
         save_guarded([seat.row for seat in changed], STATE_COLUMNS)
+        ended = [seat.row.pk for seat in changed if isinstance(seat.state, lifecycle.Destroyed)]
+        storage_erasure.mark(ended, self.outbox, self.now)
         self.runners.save()
         forget_commands(self._spent)
         record(self._arrows, self.now)

@@ -54,6 +54,9 @@ class Environment(BaseSettings):
     actor_stop_ms: int = Field(default=1_800_000, ge=100)
     actor_pending_ms: int = Field(default=60_000, ge=100)  # longest wait for a slot after a wake or a restart
 
+    actor_storage_bytes: int = Field(default=10 * 1024**3, ge=0)  # quota of one actor's key-value storage
+    storage_threads: int = Field(default=4, ge=1, le=64)  # storage calls at a time in one web process
+
     gateway_ready_ms: int = Field(default=30_000, ge=100)
     gateway_request_ms: int = Field(default=60_000, ge=100)
     gateway_response_start_ms: int = Field(default=300_000, ge=100)

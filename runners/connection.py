@@ -214,6 +214,10 @@ class Events:
         """Take note of a start that is sent now."""
         self._outdate(actor_id, generation)
 
+    def generation(self, actor_id: str) -> int | None:
+        """Return the newest generation of an actor that this connection knows of; None if none that lives."""
+        return self._newest.get(actor_id)
+
     def hear(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
         """Return (actor id, signal) for each event that is not under way already."""
         letters = []

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from django.conf import settings
 from django.utils import timezone
@@ -30,12 +31,10 @@ from runners.protocol import codec
 from runners.protocol.messages import (
     ActorCheckpoint,
     EventWrapper,
-    KvErrorResponse,
     ProtocolMetadata,
     ToClient,
     ToClientAckEvents,
     ToClientInit,
-    ToClientKvResponse,
     ToClientPing,
     ToServerAckCommands,
     ToServerEvents,
@@ -48,6 +47,7 @@ from runners.protocol.messages import (
 from runners.send_queue import SendQueue
 from runners.services import Registration
 from runners.skipped import Skipped
+from runners.storage_desk import StorageDesk
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Conversation:
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
+        self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
         self._pong_at = time.monotonic()
         self._rtt_ms = 0
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -100,6 +101,7 @@ class Conversation:
             return await self._ended
         finally:
             self._take_no_more()
+            self._desk.close()
             self._skipped.report()
             if self._ack_timer:
                 self._ack_timer.cancel()
@@ -159,6 +161,8 @@ class Conversation:
             raise RunnerProtocolError("text or empty frame")
         if frame[0] == forwarding.TUNNEL_TAG:
             return await forwarding.forward(self.runner_id, frame, self.protocol_version)
+        if frame[:1] == codec.KV_TAG:
+            return self._desk.take(frame)
         if len(frame) < LONG_FRAME_BYTES:
             message = codec.decode_to_server(frame, self.protocol_version)
         else:
@@ -176,13 +180,10 @@ class Conversation:
                 if not self._stopping:  # said again, it is noticed with the pings
                     self._stopping = True
                     self._ask_to_drain()
-            case ToServerKvRequest(_, request_id, _):
-                refusal = KvErrorResponse("key-value storage is not available in this version")
-                self._say(ToClientKvResponse(request_id, refusal))
             case ToServerInit():
                 raise RunnerProtocolError("a second init")
-            case ToServerTunnelMessage():
-                raise AssertionError("tunnel frames are not decoded here")
+            case ToServerTunnelMessage() | ToServerKvRequest():
+                raise AssertionError("these frames are not decoded here")
         return None
 
     async def _hear(self, events: Sequence[EventWrapper]) -> None:
@@ -192,7 +193,10 @@ class Conversation:
                 self._decided.clear()
                 await self._decided.wait()
             for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], timezone.now()):
-                postman.post("actors", actor_id, signal)
+                if signal["report"]["t"] == "stopped":
+                    self._desk.after(actor_id, partial(_post_event, actor_id, signal))
+                else:
+                    _post_event(actor_id, signal)
             await asyncio.sleep(0)
 
     def _acknowledge(self, checkpoints: Iterable[ActorCheckpoint]) -> None:
@@ -301,11 +305,15 @@ class Conversation:
         now = timezone.now()
         waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
         for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
-            postman.post("actors", actor_id, signal)
+            _post_event(actor_id, signal)
         return None
 
     def _post(self, signal: dict[str, object]) -> None:
         postman.post("runners", self.runner_id, signal)
+
+
+def _post_event(actor_id: str, signal: dict[str, object]) -> None:
+    postman.post("actors", actor_id, signal)
 
 
 def _now_ms() -> int:

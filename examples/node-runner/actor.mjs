@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 
 import { log } from "./log.mjs";
 import * as shelf from "./sockets.mjs";
+import * as storage from "./storage.mjs";
 
 const COUNT_KEY = new TextEncoder().encode("count");
 
@@ -54,6 +55,8 @@ export function createRunner(client, settings) {
         return json(about);
       case "/count":
         return json({ ...about, durable: await countDurably(actorId) });
+      case "/storage":
+        return json({ ...about, seen: await storage.walk(runner, actorId) });
       case "/alarm":
         about.alarm = Date.now() + Number(url.searchParams.get("ms") ?? 1000);
         runner.setAlarm(actorId, about.alarm);

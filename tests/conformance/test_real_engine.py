@@ -148,7 +148,15 @@ def is_evicted_for_a_newer_version(hosting):
         assert (told["pid"], told["generation"]) == (newer.pid, 1)
 
 
+def keeps_its_storage_over_a_sleep(hosting):
+    actor_id = hosting.actor()
+    assert [hosting.call(actor_id, "/count")["durable"] for _ in range(2)] == [1, 2]
+    hosting.fall_asleep(actor_id)
+    assert hosting.call(actor_id, "/count")["durable"] == 3
+
+
 ROWS = {
+    "kv": keeps_its_storage_over_a_sleep,
     "start": starts,
     "http": answers_http,
     "alarm": wakes_for_its_alarm,

@@ -34,6 +34,7 @@ from runners.sdk import (
     WebSocket,
     serverless_app,
 )
+from tests.support import sdk_storage as storage
 
 COUNT_KEY = b"count"
 STATUS_OF_MODE = {"fail": 500, "end": 200}
@@ -97,6 +98,8 @@ class Counter(Actor):
                 ctx.destroy()
             case "/count":
                 about["durable"] = await self._count_durably(ctx)
+            case "/storage":
+                about["seen"] = await storage.walk(ctx.kv)
             case "/alarm":
                 due = datetime.now(UTC) + wait
                 ctx.set_alarm(due)
