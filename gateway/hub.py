@@ -47,8 +47,8 @@ TUNNEL_VERSION = codec.VERSIONS[-1]  # tunnel frames are the same in all of them
 class Inbox(Protocol):
     """What belongs to one request: takes the runner's messages."""
 
-    def put(self, kind: ToServerTunnelMessageKind) -> None:
-        """Take a message, in the order the runner has sent them."""
+    def put(self, kind: ToServerTunnelMessageKind, index: int) -> None:
+        """Take a message, in the order the runner has sent them, and the number it has given it."""
 
     def link_lost(self) -> None:
         """Take note that messages may have been lost between this process and the runner's."""
@@ -109,6 +109,11 @@ class Hub:
         watch.users += 1
         self._idle.pop(actor_id, None)
         return watch
+
+    def hears_of(self, actor_id: str) -> bool:
+        """Whether this process would know if the actor were no more."""
+        watch = self._watches.get(actor_id)
+        return watch is not None and not watch.destroyed and self.in_touch
 
     async def watch(self, actor_id: str) -> Watch:
         """Return the watch of an actor, subscribed to its messages; `unwatch` it when done.
@@ -266,7 +271,7 @@ class Hub:
             logger.warning("tunnel frame skipped: %s", error, extra={"action": "frame_skipped"})
             return
         if isinstance(message, ToServerTunnelMessage):
-            known[1].put(message.message_kind)
+            known[1].put(message.message_kind, message.message_id.message_index)
 
     # Arrows
 
