@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TypeAlias
 
 from gateway.errors import TunnelBroken, TunnelOverloaded
@@ -22,9 +23,12 @@ Numbered: TypeAlias = tuple[int, ToServerTunnelMessageKind]
 class Answers:
     """What the runner has sent for one request, in order, and what ended it early."""
 
-    def __init__(self) -> None:
+    def __init__(self, overflow: Callable[[], object]) -> None:
+        """`overflow` is called when too much waits: the reader may wait for the client, and not for more."""
         self.failure: OrchestratorError | None = None
+        self.overflowed = False
         self.awaited = False  # the request is on its way, or with the runner
+        self._overflow = overflow
         self._waiting: deque[Numbered] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[Numbered] | None = None
@@ -54,7 +58,9 @@ class Answers:
         if self._bytes > BUFFER_BYTES:
             self._waiting.clear()
             self._bytes = 0
+            self.overflowed = True
             self.fail(TunnelOverloaded("the client reads its answer too slowly"))
+            self._overflow()
 
     def fail(self, error: OrchestratorError) -> None:
         """End the request with an error, once what has arrived is read."""

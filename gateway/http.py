@@ -111,7 +111,9 @@ class GatewayRequest(LeanConsumer):
         Raises:
             ActorStopped, TunnelRequestAborted: before anything was answered; it may be tried again.
         """
-        answers = Answers()
+        task = asyncio.current_task()
+        assert task is not None
+        answers = Answers(overflow=task.cancel)
         exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
         line = Line(hub, route.runner_id, answers)
         feeding: asyncio.Task[None] | None = None
@@ -138,6 +140,10 @@ class GatewayRequest(LeanConsumer):
                 hub.note(_response_arrow(watch.actor_id, route))
             await self._pass_on(answer, answers, line, route)
             finished = feeding is None or feeding.done()
+        except asyncio.CancelledError:
+            if not answers.overflowed or task.uncancel() or answers.failure is None:
+                raise
+            raise answers.failure from None
         finally:
             if feeding is not None:
                 feeding.cancel()

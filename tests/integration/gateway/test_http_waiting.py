@@ -202,6 +202,7 @@ async def test_a_request_waits_for_no_longer_than_it_may_in_all(worker, host, cl
 async def test_a_failing_pool_is_named_within_three_seconds(worker, client, namespace, held):
     async with start_endpoint() as endpoint, connector():
         configured = {"kind": "serverless", "url": endpoint.url, "request_lifespan": timedelta(minutes=5)}
+        configured["headers"] = {"authorization": "a secret"}
         await run_db(RunnerConfig.objects.create, namespace=namespace, name="pool", **configured)
         actor = await run_db(make_actor, namespace)
         began = time.monotonic()
@@ -210,8 +211,15 @@ async def test_a_failing_pool_is_named_within_three_seconds(worker, client, name
         answer = await waiting
         assert refusal(answer) == (503, "guard.actor_runner_failed")
         assert time.monotonic() - began < 3
-        reason = answer.json()["metadata"]["reason"]
-        assert reason == {"serverless_http_error": {"status_code": 500, "body": "broken"}}
+        told = answer.json()["metadata"]
+        reason = {"serverless_http_error": {"status_code": 500, "body": "broken"}}
+        assert told["reason"] == reason
+        explained = told["explain"]
+        assert (explained["status"], explained["step"]) == ("pending", "waiting for a slot on a runner")
+        assert explained["since"]
+        assert explained["pool"]["error"] == reason
+        assert explained["pool"]["retry_at"] in explained["unblocked_by"]
+        assert "secret" not in answer.text
         assert held() == NOTHING
 
 
