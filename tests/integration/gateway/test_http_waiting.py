@@ -186,6 +186,17 @@ async def test_a_request_nobody_serves_is_refused_in_time(worker, client, namesp
     assert held() == NOTHING
 
 
+async def test_a_refusal_tells_of_runners_but_not_their_keys(worker, host, client, namespace, env):
+    env(gateway_ready_ms=300)
+    runner = await host(key="a key of its own", slots=1)
+    await running_actor(namespace)
+    actor = await run_db(make_actor, namespace)
+    answer = await client.get(f"/gateway/{actor.pk}")
+    told = answer.json()["metadata"]["explain"]["runners"]
+    assert told == [{"runner_id": runner.runner_id, "refused": "full"}]
+    assert "a key of its own" not in answer.text
+
+
 async def test_a_request_waits_for_no_longer_than_it_may_in_all(worker, host, client, namespace, env, held):
     """Each stop begins the wait for a start anew, but not the wait in all."""
     env(gateway_ready_ms=60_000, gateway_request_ms=500)
