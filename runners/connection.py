@@ -1,6 +1,6 @@
 """One runner socket, without the socket: the request to connect, events and their acks, the command log.
 
-Does no I/O and has no clock. `consumers.py` is the shell around it.
+Does no I/O and has no clock. `consumers.py` and `conversation.py` are the shell around it.
 """
 
 import hmac

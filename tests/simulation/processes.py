@@ -257,7 +257,7 @@ class Process:
 
 
 class Socket:
-    """The engine's end of a runner's connection: what `consumers.py` does, with the same pure parts."""
+    """The engine's end of a runner's connection: what `conversation.py` does, with the same pure parts."""
 
     def __init__(self, process: Process) -> None:
         self.process, self.world, self.engine = process, process.world, process.engine

@@ -1,0 +1,274 @@
+"""What a runner and the engine say to each other over one socket, from the init on (PROTOCOL §4).
+
+A shell around `connection.py`. The read loop never waits for a decision: tunnel frames are forwarded at once,
+events go to mailboxes and are kept until the actor workflow has committed them. Everything that is sent goes
+through one queue.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from orchestrator.bus import get_bus
+from orchestrator.consumers import Receive, Send
+from orchestrator.db import run_db
+from orchestrator.errors import BusOverloaded, OrchestratorError
+from orchestrator.workflow.mailbox import postman
+from runners import channel, forwarding, services, sockets
+from runners.background import spawn
+from runners.command_feed import CommandFeed
+from runners.connection import Events, Evicted, PingTimeout
+from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.protocol import codec
+from runners.protocol.messages import (
+    KvErrorResponse,
+    ProtocolMetadata,
+    ToClient,
+    ToClientAckEvents,
+    ToClientInit,
+    ToClientKvResponse,
+    ToClientPing,
+    ToServerAckCommands,
+    ToServerEvents,
+    ToServerInit,
+    ToServerKvRequest,
+    ToServerPong,
+    ToServerStopping,
+    ToServerTunnelMessage,
+)
+from runners.send_queue import SendQueue
+from runners.services import Registration
+
+logger = logging.getLogger(__name__)
+
+PING_JITTER_MS = 127
+ACK_DELAY_SECONDS = 0.05
+"""Acks gather for this long; the npm client looks through its unacknowledged events one by one."""
+
+
+class Conversation:
+    """A registered runner on one socket. It lasts until it is ended from either side."""
+
+    def __init__(
+        self, registration: Registration, socket_id: str, protocol_version: int, receive: Receive, send: Send
+    ) -> None:
+        self.runner_id = registration.runner_id
+        self.protocol_version = protocol_version
+        self._socket_id = socket_id
+        self._registration = registration
+        self._receive, self._send = receive, send
+        self._queue = SendQueue(self._send_frame)
+        self._ended: asyncio.Future[OrchestratorError | None] = asyncio.get_running_loop().create_future()
+        self._stopping = False  # it has said that it goes away
+        self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
+        self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
+        self._pong_at = time.monotonic()
+        self._rtt_ms = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._acknowledged: dict[tuple[str, int | None], int] = {}  # commands: (actor, generation) -> index
+
+    async def hold(self) -> OrchestratorError | None:
+        """Say the init and go on to the end; return why it is to be closed, None if the runner has closed it."""
+        self._say(self._init_message())  # first of all, whatever the bus brings (PROTOCOL §0, 6)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
+            sockets.hold(self.runner_id, self)
+            tasks = [asyncio.create_task(job) for job in (self._write(), self._ping(), self._read())]
+            self._post({"t": "connected", "socket_id": self._socket_id})
+            if self._registration.reused:
+                self._say(ToClientPing(_now_ms()))  # its pong comes after all that the runner repeats
+            else:
+                self._feed.catch_up()
+            return await self._ended
+        finally:
+            self._take_no_more()
+            if self._ack_timer:
+                self._ack_timer.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _init_message(self) -> ToClientInit:
+        registration = self._registration
+        grace = _milliseconds(registration.drain_grace) if registration.serverless else None
+        metadata = ProtocolMetadata(settings.ENV.runner_lost_ms, _milliseconds(registration.actor_stop), grace)
+        return ToClientInit(self.runner_id, metadata)
+
+    def end(self, error: OrchestratorError | None) -> None:
+        """End the conversation; what gateways have for the runner from now on waits for its next socket."""
+        if not self._ended.done():
+            self._ended.set_result(error)
+            self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        get_bus().unsubscribe(channel.runner_channel(self.runner_id), self._on_bus)
+        sockets.let_go(self.runner_id, self)
+
+    # From the runner
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "websocket.disconnect":
+                    return self.end(None)
+                try:
+                    await self._take(message.get("bytes"))
+                except TunnelPayloadTooLarge:
+                    raise
+                except RunnerProtocolError as error:
+                    self._skip(error.message)
+        except OrchestratorError as error:
+            self.end(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("read loop failed", extra={"action": "read_failed", "runner_id": self.runner_id})
+            self.end(OrchestratorError())
+
+    async def _take(self, frame: bytes | None) -> None:
+        """Take a frame; None stands for a text frame.
+
+        Raises:
+            TunnelPayloadTooLarge: it costs the connection.
+            RunnerProtocolError: it means nothing, and is to be skipped (DESIGN §11).
+        """
+        if not frame:
+            raise RunnerProtocolError("text or empty frame")
+        if frame[0] == forwarding.TUNNEL_TAG:
+            return await forwarding.forward(self.runner_id, frame, self.protocol_version)
+        match codec.decode_to_server(frame, self.protocol_version):
+            case ToServerPong(ts_ms):
+                self._pong_at = time.monotonic()
+                self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
+                self._feed.ponged()
+            case ToServerEvents(events):
+                for actor_id, signal in self._events.hear(events, timezone.now()):
+                    postman.post("actors", actor_id, signal)
+            case ToServerAckCommands(checkpoints):
+                anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
+                for c in checkpoints:
+                    self._acknowledged[c.actor_id, None if anonymous else c.generation] = c.index
+            case ToServerStopping():
+                self._stopping = True
+                self._ask_to_drain()
+            case ToServerKvRequest(_, request_id, _):
+                refusal = KvErrorResponse("key-value storage is not available in this version")
+                self._say(ToClientKvResponse(request_id, refusal))
+            case ToServerInit():
+                raise RunnerProtocolError("a second init")
+            case ToServerTunnelMessage():
+                raise AssertionError("tunnel frames are not decoded here")
+        return None
+
+    def _ask_to_drain(self) -> None:
+        self._post({"t": "drain", "grace_ms": _milliseconds(self._registration.drain_grace), "by": "runner"})
+
+    def _skip(self, what: str) -> None:
+        """Note a frame that means nothing; the socket stays (DESIGN §11)."""
+        logger.warning("frame skipped: %s", what, extra={"action": "frame_skipped", "runner_id": self.runner_id})
+
+    # From other processes
+
+    def _on_bus(self, payload: bytes) -> None:
+        match channel.decode(payload):
+            case channel.TunnelFrame(frame):
+                try:
+                    self.write(frame)
+                except BusOverloaded:
+                    spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
+            case channel.LogEntry() as entry:
+                self._feed.hear(entry)
+            case channel.Processed(events):
+                self._events.processed(events)
+                if self._ack_timer is None:
+                    loop = asyncio.get_running_loop()
+                    self._ack_timer = loop.call_later(ACK_DELAY_SECONDS, self._send_acks)
+            case channel.Evict(keep):
+                if keep != self._socket_id:
+                    self.end(Evicted())
+
+    def _send_acks(self) -> None:
+        self._ack_timer = None
+        if acks := self._events.take_acks():
+            self._say(ToClientAckEvents(acks))
+
+    # To the runner
+
+    def write(self, frame: bytes) -> None:
+        """Queue a tunnel frame for the runner.
+
+        Raises:
+            BusOverloaded: too much waits already, as the runner does not read.
+        """
+        self._queue.offer(frame)
+
+    def _say(self, message: ToClient) -> None:
+        self._queue.put(codec.encode_to_client(message, self.protocol_version))
+
+    async def _send_frame(self, frame: bytes) -> None:
+        await self._send({"type": "websocket.send", "bytes": frame})
+
+    async def _write(self) -> None:
+        try:
+            await self._queue.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # whatever the server raises for a closed socket
+            self.end(None)
+
+    # Time
+
+    async def _ping(self) -> None:
+        """Ping, and once per ping look for what a lost message may have hidden (DESIGN §2, rule 4)."""
+        env = settings.ENV
+        while True:
+            await asyncio.sleep((env.runner_ping_interval_ms + random.uniform(0, PING_JITTER_MS)) / 1000)
+            silent_ms = int((time.monotonic() - self._pong_at) * 1000)
+            if silent_ms > env.runner_ping_timeout_ms:
+                return self.end(PingTimeout())
+            self._say(ToClientPing(_now_ms()))
+            try:
+                await self._heartbeat(silent_ms)
+            except Exception:  # a database that is away for a moment costs no connection
+                logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
+
+    async def _heartbeat(self, silent_ms: int) -> None:
+        if self._acknowledged:  # there is no hurry: what has taken effect has left the log by itself
+            marks = [(*life, index) for life, index in self._acknowledged.items()]
+            self._acknowledged.clear()
+            await run_db(services.acknowledge_commands, runner_id=self.runner_id, checkpoints=marks)
+        standing = await run_db(
+            services.heartbeat,
+            runner_id=self.runner_id,
+            socket_id=self._socket_id,
+            silent_ms=silent_ms,
+            rtt_ms=self._rtt_ms,
+        )
+        if standing is None:
+            return self.end(Evicted())
+        self._feed.look(standing.newest_seq)
+        if self._stopping and not standing.drains:
+            self._ask_to_drain()
+        now = timezone.now()
+        waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
+        for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
+            postman.post("actors", actor_id, signal)
+        return None
+
+    def _post(self, signal: dict[str, object]) -> None:
+        postman.post("runners", self.runner_id, signal)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _milliseconds(length: timedelta) -> int:
+    return int(length.total_seconds() * 1000)

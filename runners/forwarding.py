@@ -1,0 +1,61 @@
+"""From a runner's socket to the gateways: its tunnel frames, forwarded as they are (PROTOCOL §5)."""
+
+import asyncio
+from dataclasses import replace
+
+from orchestrator.bus import get_bus
+from orchestrator.errors import BusOverloaded
+from runners import channel, sockets
+from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.protocol import codec
+from runners.protocol.messages import ToServerResponseAbort, ToServerTunnelMessage
+
+TUNNEL_TAG = 6
+"""First byte of a ToServerTunnelMessage, in every version (PROTOCOL §3.1)."""
+LARGE_FRAME_BYTES = 20 * 1024 * 1024
+"""A tunnel frame this long is decoded here, as its payload may be over the limit."""
+ROOM_SECONDS = 0.02
+"""While the way to other processes is full, it is tried again this often; the runner is not read meanwhile."""
+
+
+async def forward(runner_id: str, frame: bytes, version: int) -> None:
+    """Hand a tunnel frame to the gateway it names, here or in another process.
+
+    Raises:
+        TunnelPayloadTooLarge: it carries more than the protocol allows, which costs the connection.
+        RunnerProtocolError: it is too short to name a gateway.
+    """
+    if len(frame) >= LARGE_FRAME_BYTES:
+        _check_payload(frame, version)
+    ids = codec.tunnel_ids(frame)
+    if ids is None:
+        raise RunnerProtocolError("tunnel frame without ids")
+    gateway = sockets.local_gateway(ids.gateway_id)
+    if gateway is not None:
+        return gateway(runner_id, frame)
+    name, payload = channel.gateway_channel(ids.gateway_id), channel.encode_from_runner(runner_id, frame)
+    while True:
+        try:
+            return get_bus().publish(name, payload)
+        except BusOverloaded:
+            await asyncio.sleep(ROOM_SECONDS)
+
+
+async def give_back(runner_id: str, frame: bytes, version: int) -> None:
+    """Abort, in the runner's name, what a gateway's frame asks for, as there is no room for it."""
+    ids = codec.tunnel_ids_to_client(frame)
+    if ids is not None:
+        abort = ToServerTunnelMessage(replace(ids, message_index=0), ToServerResponseAbort())
+        await forward(runner_id, codec.encode_to_server(abort, version), version)
+
+
+def _check_payload(frame: bytes, version: int) -> None:
+    """Raise TunnelPayloadTooLarge if the frame carries too much; what else is wrong with it the gateway finds."""
+    if len(frame) > codec.MAX_FRAME_BYTES:
+        raise TunnelPayloadTooLarge(f"tunnel frame of {len(frame)} bytes")
+    try:
+        codec.decode_to_server(frame, version)
+    except TunnelPayloadTooLarge:
+        raise
+    except RunnerProtocolError:
+        return
