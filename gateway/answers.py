@@ -27,6 +27,9 @@ class Answers:
         """`overflow` is called when too much waits: the reader may wait for the client, and not for more."""
         self.failure: OrchestratorError | None = None
         self.overflowed = False
+        self.begun = False  # something has come
+        self.closed = False
+        self._doubt: asyncio.TimerHandle | None = None
         self.awaited = False  # the request is on its way, or with the runner
         self._overflow = overflow
         self._waiting: deque[Numbered] = deque()
@@ -50,6 +53,9 @@ class Answers:
         """Take a message; if the client reads too slowly for what waits already, the request ends."""
         if self.failure is not None:
             return
+        self.begun = True
+        if self._doubt is not None:
+            self._doubt.cancel()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result((index, kind))
             return
@@ -68,6 +74,17 @@ class Answers:
             self.failure = error
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(self.failure)
+
+    def doubt(self, seconds: float, error: OrchestratorError) -> None:
+        """End the request with an error if nothing comes for it in time: the runner may never have had it."""
+        if not self.begun and self._doubt is None:
+            self._doubt = asyncio.get_running_loop().call_later(seconds, self.fail, error)
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self.closed = True
+        if self._doubt is not None:
+            self._doubt.cancel()
 
     def link_lost(self) -> None:
         """End the request: its answer may be what was lost."""

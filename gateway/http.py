@@ -1,9 +1,10 @@
 """The gateway's HTTP consumer: a client's request to its actor, and the answer back (PROTOCOL §5.2, §8)."""
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from django.conf import settings
 
@@ -11,7 +12,13 @@ from gateway import admission
 from gateway.answers import Answers
 from gateway.attempts import until_answered, watch_actor
 from gateway.client import Client, ClientGone
-from gateway.errors import ActorNotFound, ActorStopped, ResponseStartTimeout, TunnelRequestAborted
+from gateway.errors import (
+    ActorNotFound,
+    ActorStopped,
+    ResponseStartTimeout,
+    TunnelBroken,
+    TunnelRequestAborted,
+)
 from gateway.features import features_of
 from gateway.hub import Hub
 from gateway.line import Line
@@ -34,12 +41,15 @@ from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
 from runners import features
+from runners.background import spawn
 from runners.protocol.messages import (
     ToClientRequestChunk,
     ToServerResponseAbort,
     ToServerResponseChunk,
     ToServerResponseStart,
 )
+
+_SAFE_METHODS = ("GET", "HEAD")
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +67,7 @@ class GatewayRequest(LeanConsumer):
         self.headers: list[tuple[bytes, bytes]] = self.scope["headers"]
         named = dict(self.headers)
         self.cors = cors_headers(named.get(b"origin"))
+        self._grant_again: Callable[[], object] | None = None
         self.started = False  # the client has part of an answer
         self._upload = Upload(self.receive, settings.ENV.gateway_body_bytes)
         self._client = Client(self._upload.listen)
@@ -115,7 +126,7 @@ class GatewayRequest(LeanConsumer):
         assert task is not None
         answers = Answers(overflow=task.cancel)
         exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
-        line = Line(hub, route.runner_id, answers)
+        line = Line(hub, route.runner_id, answers, lambda is_back: self._doubt(answers, is_back))
         feeding: asyncio.Task[None] | None = None
         finished = False
         try:
@@ -149,8 +160,20 @@ class GatewayRequest(LeanConsumer):
                 feeding.cancel()
             watch.leave(exchange)
             line.close()
+            answers.close()
             if not finished and not isinstance(answers.failure, ActorStopped | ActorNotFound):
                 line.abort()
+
+    def _doubt(self, answers: Answers, is_back: bool) -> None:
+        """Give the runner a while, to answer after all or to be declared lost (docs/decisions/0009)."""
+        env = settings.ENV
+        seconds = (env.gateway_proof_ms if is_back else env.runner_lost_ms + env.gateway_proof_ms) / 1000
+        if self._grant_again is not None:
+            self._grant_again()
+        elif self.method in _SAFE_METHODS:
+            answers.doubt(seconds, TunnelRequestAborted(phase="on the way to the runner"))
+        else:
+            answers.doubt(seconds, TunnelBroken())
 
     async def _is_streamed_to(self, route: Route) -> bool:
         """Say whether the rest of the body is to follow in chunks; if not, there is no rest to wait for."""
@@ -222,6 +245,8 @@ class GatewayRequest(LeanConsumer):
         """Pass on what comes as it comes; the client takes it before the runner may send much more."""
         self.started = True
         self._client.listen()
+        if stream.is_windowed:
+            self._grant_again = lambda: spawn(_say_twice(line))  # for what may be lost; grants too many do no harm
         await self.send_message({"type": "http.response.start", "status": head.status, "headers": head.headers})
         finish = False
         while True:
@@ -263,6 +288,13 @@ class GatewayRequest(LeanConsumer):
         self.started = True
         await self.send_message({"type": "http.response.start", "status": status, "headers": headers})
         await self.send_message({"type": "http.response.body", "body": body})
+
+
+async def _say_twice(line: Line) -> None:
+    """Grant the whole window."""
+    with contextlib.suppress(OrchestratorError):
+        await line.say(GRANT)
+        await line.say(GRANT)
 
 
 def _names_unknown_actor(headers: Mapping[str, str]) -> bool:

@@ -1,5 +1,7 @@
 """One request's line to its runner: its frames, numbered as the protocol wants it (PROTOCOL §5.1)."""
 
+from collections.abc import Callable
+
 from gateway.answers import Answers
 from gateway.client import Client
 from gateway.hub import Hub
@@ -9,12 +11,15 @@ from runners.protocol.messages import ToClientRequestAbort, ToClientTunnelMessag
 class Line:
     """Open from the beginning; `close` it. What the runner sends goes to `answers`."""
 
-    def __init__(self, hub: Hub, runner_id: str, answers: Answers) -> None:
+    def __init__(
+        self, hub: Hub, runner_id: str, answers: Answers, doubt: Callable[[bool], None] | None = None
+    ) -> None:
+        """`doubt` is as `Hub.attach` has it."""
         self._hub = hub
         self._runner_id = runner_id
         self._answers = answers
         self._index = 0
-        self._request_id = hub.attach(runner_id, answers)
+        self._request_id = hub.attach(runner_id, answers, doubt)
 
     async def say(self, kind: ToClientTunnelMessageKind, client: Client | None = None) -> None:
         """Send a message; while the runner is away, wait: as long as the client stays and nothing has failed.
@@ -26,7 +31,9 @@ class Line:
         frame = self._frame(kind)
         if self._hub.send_here(self._runner_id, frame):
             return
-        sending = self._hub.send(self._runner_id, frame, lambda: not self._answers.failure)
+        sending = self._hub.send(
+            self._runner_id, frame, lambda: not (self._answers.failure or self._answers.closed)
+        )
         await (sending if client is None else client.while_connected(sending))
 
     def abort(self) -> None:

@@ -135,6 +135,11 @@ class Stream:
         self._left = length
         self._last_index = first_index
 
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the runner waits for grants."""
+        return self._grant_bytes is not None
+
     def is_new(self, index: int) -> bool:
         """Say whether a message of this number is the next one: after a reconnect one may come again.
 

@@ -56,6 +56,9 @@ class Environment(BaseSettings):
 
     gateway_ready_ms: int = Field(default=30_000, ge=100)
     gateway_request_ms: int = Field(default=60_000, ge=100)
+    gateway_proof_ms: int = Field(
+        default=5_000, ge=0
+    )  # to answer, for a returned runner that may have lost a request
     gateway_response_start_ms: int = Field(default=300_000, ge=100)
     gateway_repeat_wake_ms: int = Field(default=1_400, ge=50)
     gateway_rewakes: int = Field(default=8, ge=0)

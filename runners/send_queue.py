@@ -35,6 +35,10 @@ class SendQueue:
             raise BusOverloaded("the runner does not read what it is sent")
         self.put(frame)
 
+    def unsent(self) -> list[bytes]:
+        """Return the frames nobody has begun to write, in order."""
+        return list(self._frames)
+
     async def run(self) -> None:
         """Write until cancelled, or until writing fails."""
         while True:
