@@ -54,7 +54,7 @@ _SAFE_METHODS = ("GET", "HEAD")
 logger = logging.getLogger(__name__)
 
 GRANT = ToClientRequestChunk(b"", finish=False)
-"""To a runner that keeps to a window: it may send another half of it (`docs/decisions/0008-windows.md`)."""
+"""To a runner that keeps to a window: it may send another half of it (`docs/decisions/0009-response-windows.md`)."""
 
 
 class GatewayRequest(LeanConsumer):
@@ -165,7 +165,7 @@ class GatewayRequest(LeanConsumer):
                 line.abort()
 
     def _doubt(self, answers: Answers, is_back: bool) -> None:
-        """Give the runner a while, to answer after all or to be declared lost (docs/decisions/0009)."""
+        """Give the runner a while, to answer after all or to be declared lost (docs/decisions/0010)."""
         env = settings.ENV
         seconds = (env.gateway_proof_ms if is_back else env.runner_lost_ms + env.gateway_proof_ms) / 1000
         if self._grant_again is not None:

@@ -1,4 +1,4 @@
-"""Requests written to a connection that had died already, and what becomes of them (docs/decisions/0009)."""
+"""Requests written to a connection that had died already, and what becomes of them (docs/decisions/0010)."""
 
 import asyncio
 

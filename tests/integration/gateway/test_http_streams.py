@@ -1,4 +1,4 @@
-"""Bodies that are passed on while they come, for runners that say they can (docs/decisions/0008)."""
+"""Bodies that are passed on while they come, for runners that say they can (docs/decisions/0009)."""
 
 import asyncio
 import json
