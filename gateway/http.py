@@ -54,7 +54,7 @@ _SAFE_METHODS = ("GET", "HEAD")
 logger = logging.getLogger(__name__)
 
 GRANT = ToClientRequestChunk(b"", finish=False)
-"""To a runner that keeps to a window: it may send another half of it (`docs/decisions/0009-response-windows.md`)."""
+"""To a runner that keeps to a window: it may send another half of it (docs/decisions/0009)."""
 
 
 class GatewayRequest(LeanConsumer):

@@ -26,6 +26,11 @@ from orchestrator.db import run_db
 
 logger = logging.getLogger(__name__)
 
+EXPLAINED_AT_ONCE = 32
+"""Refusals that come with an explanation, at a time: after an outage thousands may be due together."""
+
+_explaining: set[object] = set()
+
 
 @dataclass(slots=True, eq=False)
 class Waker:
@@ -147,12 +152,18 @@ async def until_connectable(wait: Wait) -> Route:
 
 
 async def _explained(actor_id: str) -> dict[str, Any] | None:
-    """Return what is known of the actor; a refusal does not need it."""
+    """Return what is known of the actor, unless too many ask: a refusal is not worth waiting for."""
+    if len(_explaining) >= EXPLAINED_AT_ONCE:
+        return None
+    asked = object()
+    _explaining.add(asked)
     try:
         return await run_db(looks.explain_actor, actor_id)
     except Exception:
         logger.exception("could not explain", extra={"action": "explain", "actor_id": actor_id})
         return None
+    finally:
+        _explaining.discard(asked)
 
 
 @contextlib.contextmanager
