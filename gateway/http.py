@@ -102,19 +102,16 @@ class GatewayRequest(LeanConsumer):
         else:
             actor_id = await self._client.while_connected(resolve(target))
         with admission.request_of(actor_id):
-            await self._ask(actor_id, target)
-
-    async def _ask(self, actor_id: str, target: Target) -> None:
-        hub, watch = await watch_actor(self._client, actor_id)
-        try:
-            await until_answered(
-                self._client,
-                Wait(watch, f"{self.method} {target.path}"[:180], target.skip_ready_wait),
-                lambda route: self._exchange(hub, watch, route, target),
-                lambda: self.started,
-            )
-        finally:
-            hub.unwatch(watch)
+            hub, watch = await watch_actor(self._client, actor_id)
+            try:
+                await until_answered(
+                    self._client,
+                    Wait(watch, f"{self.method} {target.path}"[:180], target.skip_ready_wait),
+                    lambda route: self._exchange(hub, watch, route, target),
+                    lambda: self.started,
+                )
+            finally:
+                hub.unwatch(watch)
 
     async def _exchange(self, hub: Hub, watch: Watch, route: Route, target: Target) -> None:
         """Send the request to the runner and pass the answer on.
@@ -131,18 +128,20 @@ class GatewayRequest(LeanConsumer):
         finished = False
         try:
             watch.join(exchange)
-            stream = await self._is_streamed_to(route)
+            upload = self._upload
+            stream = not upload.complete and not is_bodyless(self.method) and await self._is_streamed_to(route)
             if answers.failure is not None:
                 raise answers.failure
             first, watch.woken_by_us = watch.woken_by_us, False
             if first:
                 hub.note(_request_arrow(watch.actor_id, route))
-            sent = len(self._upload.parts)
-            body = b"".join(self._upload.parts) if sent != 1 else self._upload.parts[0]
+            sent = len(upload.parts)
+            body = upload.parts[0] if sent == 1 else b"".join(upload.parts)
             start = request_start(
                 watch.actor_id, self.method, target.path, self.headers, body, self.ray_id, stream=stream
             )
-            await line.say(start, self._client)
+            if not line.say_here(start):
+                await line.say(start, self._client)
             answers.awaited = True
             if stream:
                 feeding = asyncio.create_task(self._feed(line, answers, sent))
@@ -177,8 +176,6 @@ class GatewayRequest(LeanConsumer):
 
     async def _is_streamed_to(self, route: Route) -> bool:
         """Say whether the rest of the body is to follow in chunks; if not, there is no rest to wait for."""
-        if self._upload.complete or is_bodyless(self.method):
-            return False
         if (await self._client.while_connected(features_of(route.runner_id))).request_streaming:
             return True
         await self._client.while_connected(self._upload.whole())
@@ -229,7 +226,7 @@ class GatewayRequest(LeanConsumer):
     ) -> None:
         index, answer = numbered
         runner = features.NONE
-        if answer.stream or any("\n" in value for value in answer.headers.values()):
+        if answer.stream or "\n" in "".join(answer.headers.values()):
             runner = await self._client.while_connected(features_of(route.runner_id))
         head = response_head(answer, self.method, self.cors, self.ray_id, multi_headers=runner.multi_headers)
         if not answer.stream:

@@ -21,6 +21,17 @@ class Line:
         self._index = 0
         self._request_id = hub.attach(runner_id, answers, doubt)
 
+    def say_here(self, kind: ToClientTunnelMessageKind) -> bool:
+        """Send a message if the runner's socket is in this process; if not, nothing has happened.
+
+        Raises:
+            TunnelOverloaded: the runner does not keep up.
+        """
+        if not self._hub.send_here(self._runner_id, self._frame(kind)):
+            self._index -= 1
+            return False
+        return True
+
     async def say(self, kind: ToClientTunnelMessageKind, client: Client | None = None) -> None:
         """Send a message; while the runner is away, wait: as long as the client stays and nothing has failed.
 

@@ -129,7 +129,9 @@ def _by_path(path: str, query: str, token: str | None, skip: bool) -> Target:
 
 def _without_fragment(path: str, query: str) -> tuple[str, str]:
     """Drop what a client should have kept to itself."""
-    return (path.partition("#")[0], "") if "#" in path else (path, query.partition("#")[0])
+    if "#" in path:
+        return path.partition("#")[0], ""
+    return path, query.partition("#")[0] if "#" in query else query
 
 
 def _skip_by_header(headers: Mapping[str, str]) -> bool:

@@ -98,13 +98,17 @@ def response_head(
     announced: str | None = None
     for name, text in start.headers.items():
         lower = name.lower()
-        values = text.split("\n") if multi_headers else [text]
-        if not _NAME.fullmatch(name) or not all(_VALUE.fullmatch(value) for value in values):
+        several = multi_headers and "\n" in text
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(text.replace("\n", "") if several else text):
             raise InvalidResponse(f"the actor answered with an illegal header {name[:64]!r}")
         if lower == "content-length":
             announced = text
         elif not (lower in _HOP_BY_HOP or lower.encode() in overwritten or lower == "x-rivet-ray-id"):
-            headers += [(lower.encode("ascii"), value.encode("utf-8")) for value in values]
+            encoded = lower.encode("ascii")
+            if several:
+                headers += [(encoded, value.encode("utf-8")) for value in text.split("\n")]
+            else:
+                headers.append((encoded, text.encode("utf-8")))
     has_body = method != "HEAD" and start.status not in _BODYLESS_STATUSES
     length = None
     if not start.stream and has_body:

@@ -14,6 +14,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 class Upload:
     """A body of at most `limit_bytes`. `parts` is what has come; `complete` says whether that is all."""
 
+    __slots__ = ("_bytes", "_limit", "_news", "_receive", "complete", "failure", "parts")
+
     def __init__(self, receive: Receive, limit_bytes: int) -> None:
         self.parts: list[bytes] = []
         self.complete = False
@@ -21,7 +23,7 @@ class Upload:
         self._receive = receive
         self._limit = limit_bytes
         self._bytes = 0
-        self._news = asyncio.Event()
+        self._news: asyncio.Event | None = None  # somebody waits for more
 
     def announced(self, length: bytes | None) -> None:
         """Take the length a client announces; one that is too large is refused before it sends anything.
@@ -71,6 +73,7 @@ class Upload:
                 raise self.failure
             if self.complete or len(self.parts) > seen:
                 return
+            self._news = self._news or asyncio.Event()
             self._news.clear()
             await self._news.wait()
 
@@ -84,7 +87,8 @@ class Upload:
             if part:
                 self.parts.append(part)
             self.complete = not message.get("more_body", False)
-        self._news.set()
+        if self._news is not None:
+            self._news.set()
 
     def _too_large(self) -> RequestBodyTooLarge:
         return RequestBodyTooLarge(reason=f"the body is longer than {self._limit} bytes")
