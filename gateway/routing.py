@@ -75,7 +75,7 @@ def request_target(path: str, query: str, headers: Mapping[str, str]) -> Target:
         GatewayError: a query-backed path or a header breaks a rule (`gateway/query.py`).
     """
     path, query = _without_fragment(path, query)
-    skip = _skip_by_header(headers)
+    skip = SKIP_HEADER in headers and _skip_by_header(headers)
     if is_gateway_path(path):
         return _by_path(path, query, headers.get("x-rivet-token"), skip)
     beneath_request = path == "/request" or path.startswith("/request/")

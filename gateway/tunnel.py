@@ -60,7 +60,7 @@ def request_start(
         if not _VISIBLE.fullmatch(raw_value):
             continue
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("ascii")
-        if name == "connection":
+        if name == "connection" and value not in _USUAL:
             dropped = dropped | {named.strip().lower() for named in value.split(",")} - _USUAL
         if name in dropped or (bodyless and name == "content-length"):
             continue
