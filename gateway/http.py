@@ -21,7 +21,6 @@ from gateway.errors import (
 )
 from gateway.features import features_of
 from gateway.hub import Hub
-from gateway.limits import check_headers
 from gateway.line import Line
 from gateway.resolving import resolve
 from gateway.routing import Target, request_target
@@ -70,14 +69,13 @@ class GatewayRequest(LeanConsumer):
         self.cors = cors_headers(named.get(b"origin"))
         self._grant_again: Callable[[], object] | None = None
         self.started = False  # the client has part of an answer
-        env = settings.ENV
-        self._upload = Upload(self.receive, env.gateway_body_bytes)
+        self._upload = Upload(self.receive, settings.ENV.gateway_body_bytes)
         self._client = Client(self._upload.listen)
         if self.method == "OPTIONS":
             return await self._respond(204, preflight_headers(named, self.ray_id), b"")
         try:
             with admission.client(self.scope):
-                check_headers(self.headers, env.gateway_headers, env.gateway_header_bytes)
+                admission.check_head(self.scope)
                 self._upload.announced(named.get(b"content-length"))
                 await self._serve_actor(
                     {name.decode("latin-1"): value.decode("latin-1") for name, value in named.items()}
