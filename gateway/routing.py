@@ -1,8 +1,8 @@
 """From a request's path and headers to the actor it is for. Does no I/O (PROTOCOL §8.1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from gateway import query as queries
@@ -25,8 +25,7 @@ class Destination(Enum):
     ACTOR = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """An actor, by its id or by what it is, and the path (with query) it shall see.
 
     An id is as the client wrote it, decoded. With `skip_ready_wait` the actor's runner is enough: it gets the

@@ -44,6 +44,10 @@ class Upload:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
+        body = message.get("body", b"")
+        if not message.get("more_body") and len(body) <= self._limit:  # as nearly always
+            self.parts, self.complete = [body], True
+            return
         self._take(message)
         if self.failure is not None:
             raise self.failure
