@@ -47,8 +47,8 @@ TUNNEL_VERSION = codec.VERSIONS[-1]  # tunnel frames are the same in all of them
 class Inbox(Protocol):
     """What belongs to one request: takes the runner's messages."""
 
-    def put(self, kind: ToServerTunnelMessageKind) -> None:
-        """Take a message, in the order the runner has sent them."""
+    def put(self, kind: ToServerTunnelMessageKind, index: int) -> None:
+        """Take a message, in the order the runner has sent them, and the number it has given it."""
 
     def link_lost(self) -> None:
         """Take note that messages may have been lost between this process and the runner's."""
@@ -60,6 +60,7 @@ class Hub:
     def __init__(self) -> None:
         self.gateway_id = secrets.token_bytes(4)
         self._inboxes: dict[bytes, tuple[str, Inbox]] = {}  # by request id: the runner it is with
+        self._doubts: dict[bytes, Callable[[bool], None]] = {}
         self._watches: dict[str, Watch] = {}
         self._idle: OrderedDict[str, Watch] = OrderedDict()
         self._handlers: dict[str, Callable[[bytes], None]] = {}
@@ -109,6 +110,11 @@ class Hub:
         watch.users += 1
         self._idle.pop(actor_id, None)
         return watch
+
+    def hears_of(self, actor_id: str) -> bool:
+        """Whether this process would know if the actor were no more."""
+        watch = self._watches.get(actor_id)
+        return watch is not None and not watch.destroyed and self.in_touch
 
     async def watch(self, actor_id: str) -> Watch:
         """Return the watch of an actor, subscribed to its messages; `unwatch` it when done.
@@ -191,17 +197,24 @@ class Hub:
 
     # Frames
 
-    def attach(self, runner_id: str, inbox: Inbox) -> bytes:
-        """Return a fresh request id; what this runner sends for it goes to the inbox until `detach`."""
+    def attach(self, runner_id: str, inbox: Inbox, doubt: Callable[[bool], None] | None = None) -> bytes:
+        """Return a fresh request id; what this runner sends for it goes to the inbox until `detach`.
+
+        `doubt` is called when the runner may not have had what it was sent, as its connection has ended, and told
+        whether the runner is connected again.
+        """
         request_id = secrets.token_bytes(4)
         while request_id in self._inboxes:
             request_id = secrets.token_bytes(4)
         self._inboxes[request_id] = (runner_id, inbox)
+        if doubt is not None:
+            self._doubts[request_id] = doubt
         return request_id
 
     def detach(self, request_id: bytes) -> None:
         """Forget a request; what comes for it later is dropped."""
         self._inboxes.pop(request_id, None)
+        self._doubts.pop(request_id, None)
 
     def frame(self, request_id: bytes, index: int, kind: ToClientTunnelMessageKind) -> bytes:
         """Return a message of a request as it goes over the wire."""
@@ -257,7 +270,10 @@ class Hub:
     def from_runner(self, runner_id: str, frame: bytes) -> None:
         """Take a tunnel frame of a runner. One for a request that is not with this runner is dropped."""
         ids = codec.tunnel_ids(frame)
-        known = self._inboxes.get(ids.request_id) if ids else None
+        if ids is None:
+            self._doubted(runner_id, frame)
+            return
+        known = self._inboxes.get(ids.request_id)
         if known is None or known[0] != runner_id:
             return
         try:
@@ -266,7 +282,16 @@ class Hub:
             logger.warning("tunnel frame skipped: %s", error, extra={"action": "frame_skipped"})
             return
         if isinstance(message, ToServerTunnelMessage):
-            known[1].put(message.message_kind)
+            known[1].put(message.message_kind, message.message_id.message_index)
+
+    def _doubted(self, runner_id: str, frame: bytes) -> None:
+        unproven = channel.decode_unproven(frame)
+        if unproven is None:
+            return
+        request_id, is_back = unproven
+        known, doubt = self._inboxes.get(request_id), self._doubts.get(request_id)
+        if known is not None and known[0] == runner_id and doubt is not None:
+            doubt(is_back)
 
     # Arrows
 

@@ -61,9 +61,17 @@ def look_and_wake(calls: Sequence[Call]) -> list[Look]:
 
 
 def explain_actor(actor_id: str) -> dict[str, Any] | None:
-    """Return why the actor is where it is, for the body of a refusal; None if it is no more."""
-    actor = Actor.objects.filter(pk=actor_id).first()
-    return None if actor is None else explain(actor)
+    """Return why the actor is where it is, for the body of a refusal; None if it is no more.
+
+    Anybody may read it: with a runner's key one could take its place, so no key is told.
+    """
+    actor = Actor.objects.defer("input").filter(pk=actor_id).first()
+    if actor is None:
+        return None
+    told = explain(actor)
+    for runner in told.get("runners", ()):
+        del runner["key"]
+    return told
 
 
 class _Row(NamedTuple):
@@ -89,6 +97,7 @@ def _look(row: _Row | None) -> Look:
         generation=row.generation,
         runner_id=row.runner_id,
         connectable=row.status == Actor.Status.RUNNING,
+        starting=row.status == Actor.Status.STARTING,
     )
 
 

@@ -91,6 +91,22 @@ def decode(payload: bytes) -> ToSocket:
     raise ValueError(f"unknown kind of message {kind!r}")
 
 
+_UNPROVEN = b"U"  # no tag of a frame
+
+
+def encode_unproven(request_id: bytes, *, is_back: bool) -> bytes:
+    """Return, in place of a runner's frame, the word that a request may not have reached the runner.
+
+    `is_back`: the runner is connected again already.
+    """
+    return _UNPROVEN + request_id + (b"\1" if is_back else b"\0")
+
+
+def decode_unproven(frame: bytes) -> tuple[bytes, bool] | None:
+    """Return request id and whether the runner is back; None if these are not the bytes of `encode_unproven`."""
+    return (frame[1:5], frame[5:] == b"\1") if frame[:1] == _UNPROVEN and len(frame) == 6 else None
+
+
 def encode_from_runner(runner_id: str, frame: bytes) -> bytes:
     """Return a ToServerTunnelMessage of a runner, for a gateway: the runner's id (30 bytes), then the frame."""
     return runner_id.encode() + frame

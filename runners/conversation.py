@@ -26,6 +26,7 @@ from runners import channel, forwarding, services, sockets
 from runners.background import spawn
 from runners.command_feed import CommandFeed
 from runners.connection import MAX_UNDER_WAY, Events, Evicted, NotReading, PingTimeout
+from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
 from runners.protocol import codec
 from runners.protocol.messages import (
@@ -79,6 +80,7 @@ class Conversation:
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
+        self._deliveries = Deliveries()
         self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
         self._pong_at = time.monotonic()
         self._rtt_ms = 0
@@ -95,7 +97,7 @@ class Conversation:
             tasks = [asyncio.create_task(job) for job in (self._write(), self._ping(), self._read())]
             self._post({"t": "connected", "socket_id": self._socket_id})
             if self._registration.reused:
-                self._say(ToClientPing(_now_ms()))  # its pong comes after all that the runner repeats
+                self._say_ping()  # its pong comes after all that the runner repeats
             else:
                 self._feed.catch_up()
             return await self._ended
@@ -108,6 +110,17 @@ class Conversation:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._account_for_requests()
+
+    def _account_for_requests(self) -> None:
+        """Have gateways send again what the runner cannot have had, and tell them what it may not have had."""
+        unsent = {begun: frame for frame in self._queue.unsent() if (begun := request_begun_by(frame)) is not None}
+        for frame in unsent.values():
+            spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
+        replaced = self._ended.done() and isinstance(self._ended.result(), Evicted)
+        is_back = replaced or sockets.local_socket(self.runner_id) is not None
+        for request in self._deliveries.unproven() - unsent.keys():
+            forwarding.tell_unproven(self.runner_id, request, is_back=is_back)
 
     def _init_message(self) -> ToClientInit:
         registration = self._registration
@@ -171,6 +184,7 @@ class Conversation:
             case ToServerPong(ts_ms):
                 self._pong_at = time.monotonic()
                 self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
+                self._deliveries.ponged(ts_ms)
                 self._feed.ponged()
             case ToServerEvents(events):
                 await self._hear(events)
@@ -251,9 +265,15 @@ class Conversation:
             BusOverloaded: too much waits already, as the runner does not read.
         """
         self._queue.offer(frame)
+        self._deliveries.sent(frame)
 
     def _say(self, message: ToClient) -> None:
         self._queue.put(codec.encode_to_client(message, self.protocol_version))
+
+    def _say_ping(self) -> None:
+        now_ms = _now_ms()
+        self._deliveries.pinged(now_ms)
+        self._say(ToClientPing(now_ms))
 
     async def _send_frame(self, frame: bytes) -> None:
         await self._send({"type": "websocket.send", "bytes": frame})
@@ -279,7 +299,7 @@ class Conversation:
             silent_ms = int((time.monotonic() - self._pong_at) * 1000)
             if silent_ms > env.runner_ping_timeout_ms:
                 return self.end(PingTimeout())
-            self._say(ToClientPing(_now_ms()))
+            self._say_ping()
             try:
                 await self._heartbeat(silent_ms)
             except Exception:  # a database that is away for a moment costs no connection

@@ -1,11 +1,13 @@
 """From a runner's socket to the gateways: its tunnel frames, forwarded as they are (PROTOCOL §5)."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 from orchestrator.bus import get_bus
 from orchestrator.errors import BusOverloaded
 from runners import channel, sockets
+from runners.delivery import RequestId
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
 from runners.protocol import codec
 from runners.protocol.messages import ToServerResponseAbort, ToServerTunnelMessage
@@ -39,6 +41,18 @@ async def forward(runner_id: str, frame: bytes, version: int) -> None:
             return get_bus().publish(name, payload)
         except BusOverloaded:
             await asyncio.sleep(ROOM_SECONDS)
+
+
+def tell_unproven(runner_id: str, request: RequestId, *, is_back: bool) -> None:
+    """Tell a gateway that the runner may not have had what it sent for a request; a hint, sent once."""
+    gateway_id, request_id = request
+    word = channel.encode_unproven(request_id, is_back=is_back)
+    gateway = sockets.local_gateway(gateway_id)
+    if gateway is not None:
+        gateway(runner_id, word)
+    else:
+        with contextlib.suppress(BusOverloaded):
+            get_bus().publish(channel.gateway_channel(gateway_id), channel.encode_from_runner(runner_id, word))
 
 
 async def give_back(runner_id: str, frame: bytes, version: int) -> None:

@@ -63,6 +63,10 @@ class SendQueue:
         """Wait until the runner has read enough of its answers."""
         await self._room.wait()
 
+    def unsent(self) -> list[bytes]:
+        """Return the frames nobody has begun to write, in order."""
+        return list(self._frames)
+
     async def run(self) -> None:
         """Write until cancelled, or until writing fails."""
         while True:

@@ -8,6 +8,8 @@ import * as storage from "./storage.mjs";
 const COUNT_KEY = new TextEncoder().encode("count");
 
 const json = (body, status = 200) => Response.json(body, { status });
+const wrap = (text) => Buffer.from(text).toString("base64");
+const unwrap = (text) => Buffer.from(text, "base64").toString();
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
@@ -76,6 +78,12 @@ export function createRunner(client, settings) {
         const body = await request.text();
         const headers = Object.fromEntries(request.headers);
         return json({ ...about, method: request.method, path: url.pathname + url.search, headers, body });
+      }
+      case "/mirror": {
+        const told = { method: request.method, path: url.pathname + url.search, headers: Object.fromEntries(request.headers) };
+        const { status = 200, headers = [] } = JSON.parse(unwrap(request.headers.get("x-return") ?? "e30="));
+        const body = status === 204 || status === 304 ? null : await request.arrayBuffer();
+        return new Response(body, { status, headers: [...headers, ["x-told", wrap(JSON.stringify(told))]] });
       }
       default:
         return json({ ...about, error: "no such path" }, 404);

@@ -8,6 +8,7 @@ Events of the SDK's own come out of its log records.
 
 import argparse
 import asyncio
+import base64
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,9 +33,11 @@ from runners.sdk import (
     Response,
     Runner,
     ServerlessApp,
+    StreamingResponse,
     WebSocket,
     serverless_app,
 )
+from runners.sdk.http import Answer
 from tests.support import sdk_storage as storage
 
 COUNT_KEY = b"count"
@@ -67,6 +71,7 @@ class Counter(Actor):
     def __init__(self) -> None:
         self.count = 0
         self.stop_ms = 0.0
+        self.released = asyncio.Event()
 
     async def on_start(self, ctx: Context) -> None:
         log("actor_start", actorId=ctx.actor_id, generation=ctx.generation, name=ctx.name, key=ctx.key)
@@ -78,7 +83,7 @@ class Counter(Actor):
         finally:  # it may be cut off
             log("actor_stop", actorId=ctx.actor_id, generation=ctx.generation)
 
-    async def fetch(self, ctx: Context, request: Request) -> Response:
+    async def fetch(self, ctx: Context, request: Request) -> Answer:
         self.count += 1
         about = {
             "actorId": ctx.actor_id,
@@ -111,11 +116,19 @@ class Counter(Actor):
                     log("slow_request", actorId=ctx.actor_id, generation=ctx.generation)
                     await asyncio.sleep(wait.total_seconds())
             case "/length":
-                about["bytes"] = len(request.body)
+                about["bytes"] = len(await request.body())
             case "/echo":
                 path = request.path + (f"?{request.query}" if request.query else "")
                 about |= {"method": request.method, "path": path}
-                about |= {"headers": dict(request.headers), "body": request.text()}
+                about |= {"headers": dict(request.headers), "body": await request.text()}
+            case "/mirror":
+                return await _mirror(request)
+            case "/flow":
+                return StreamingResponse(_flow(int(request.params["bytes"])))
+            case "/events":
+                return StreamingResponse(self._events(), headers={"content-type": "text/event-stream"})
+            case "/release":
+                self.released.set()
             case _:
                 return Response.json(about | {"error": "no such path"}, status=404)
         return Response.json(about)
@@ -125,11 +138,35 @@ class Counter(Actor):
         async for message in socket:
             await socket.send(message)
 
+    async def _events(self) -> AsyncIterator[str]:
+        yield "data: first\n\n"
+        await self.released.wait()
+        yield "data: last\n\n"
+
     async def _count_durably(self, ctx: Context) -> int:
         """Add one to the count kept in the actor's own storage, which outlives its sleep."""
         count = int(await ctx.kv.get(COUNT_KEY) or b"0") + 1
         await ctx.kv.put(COUNT_KEY, str(count).encode())
         return count
+
+
+async def _mirror(request: Request) -> Response:
+    """Give the body back, and all else in `x-told`; with the status and headers that `x-return` asks for."""
+    path = request.path + (f"?{request.query}" if request.query else "")
+    told = json.dumps({"method": request.method, "path": path, "headers": dict(request.headers)})
+    wanted = json.loads(base64.b64decode(request.headers.get("x-return", "e30=")))
+    headers: dict[str, list[str]] = {"x-told": [base64.b64encode(told.encode()).decode()]}
+    for name, value in wanted.get("headers", ()):
+        headers.setdefault(name.lower(), []).append(value)
+    return Response(wanted.get("status", 200), headers, await request.body())
+
+
+async def _flow(size: int) -> AsyncIterator[bytes]:
+    """Give so many bytes, a piece at a time."""
+    piece = bytes(range(256)) * 256
+    while size > 0:
+        yield piece[:size]
+        size -= len(piece)
 
 
 class Controlled:

@@ -123,7 +123,7 @@ class Inbox:
     def __init__(self):
         self.kinds = asyncio.Queue()
 
-    def put(self, kind):
+    def put(self, kind, index):
         self.kinds.put_nowait(kind)
 
 
