@@ -3,33 +3,29 @@
 import asyncio
 import json
 import logging
-import math
 from collections import deque
-from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 from django.conf import settings
 
+from gateway.attempts import until_answered, watch_actor
+from gateway.client import Client, ClientGone
 from gateway.errors import (
-    ActorNotFound,
-    ActorReadyTimeout,
-    ActorStopped,
     RequestBodyTooLarge,
     ResponseStartTimeout,
-    RetryAttemptsExceeded,
     TunnelBroken,
     TunnelOverloaded,
     TunnelRequestAborted,
 )
-from gateway.hub import Hub, get_hub, open_hub
+from gateway.hub import Hub
 from gateway.routing import actor_target
 from gateway.tunnel import cors_headers, preflight_headers, request_start, response_head
-from gateway.waiting import Wait, until_connectable
+from gateway.waiting import Wait
 from gateway.watch import Exchange, Route, Watch
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
-from orchestrator.ids import is_id, new_id
+from orchestrator.ids import new_id
 from runners.protocol.messages import (
     ToClientRequestAbort,
     ToClientRequestStart,
@@ -41,18 +37,8 @@ from runners.protocol.messages import (
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-PATIENCE_SECONDS = 0.1
-"""An answer that takes longer makes it worth looking whether the client is still there."""
-ABORTS = 7
-"""Attempts that runners may give up before the client is told (PROTOCOL §8.5)."""
 BUFFER_BYTES = 64 * 1024 * 1024
 """What may wait for a client that reads slowly."""
-
-
-class ClientGone(Exception):
-    """The client has hung up; nobody waits for an answer."""
 
 
 class GatewayRequest(LeanConsumer):
@@ -66,7 +52,7 @@ class GatewayRequest(LeanConsumer):
         named = dict(self.headers)
         self.cors = cors_headers(named.get(b"origin"))
         self.started = False  # the client has part of an answer
-        self._gone: asyncio.Future[None] | None = None  # done when the client has hung up
+        self._client = Client(self._disconnect)
         if self.method == "OPTIONS":
             return await self._respond(204, preflight_headers(named, self.ray_id), b"")
         try:
@@ -81,24 +67,22 @@ class GatewayRequest(LeanConsumer):
             logger.exception("request failed", extra={"action": "gateway_request", "ray_id": self.ray_id})
             await self._refuse(OrchestratorError())
         finally:
-            if self._gone is not None:
-                self._gone.cancel()
+            self._client.leave()
         return None
 
     async def _serve_actor(self, headers: dict[str, str]) -> None:
         path = self.scope["raw_path"].decode("latin-1")
         target = actor_target(path, self.scope["query_string"].decode("latin-1"), headers)
         body = await self._body()
-        if not is_id(target.actor_id):
-            raise ActorNotFound(actor_id=target.actor_id)
         start = request_start(target.actor_id, self.method, target.path, self.headers, body, self.ray_id)
-        hub = open_hub()
-        if hub is None:
-            hub = await self._while_connected(_prepare(target.actor_id))
-        while (watch := hub.known(target.actor_id)) is None:
-            await self._while_connected(_prepare(target.actor_id))
+        hub, watch = await watch_actor(self._client, target.actor_id)
         try:
-            await self._until_answered(hub, watch, start)
+            await until_answered(
+                self._client,
+                Wait(watch, f"{self.method} {start.path}"[:180]),
+                lambda route: self._exchange(hub, watch, route, start),
+                lambda: self.started,
+            )
         finally:
             hub.unwatch(watch)
 
@@ -116,37 +100,6 @@ class GatewayRequest(LeanConsumer):
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _until_answered(self, hub: Hub, watch: Watch, start: ToClientRequestStart) -> None:
-        """Try until the actor has answered: again when it stopped or its runner gave up before it did."""
-        wait = Wait(watch, f"{self.method} {start.path}"[:180])
-        aborts = 0
-        if not hub.in_touch:
-            watch.forget_route()
-        while True:
-            route = watch.route
-            if route is None:
-                route = await self._while_connected(until_connectable(wait))
-            try:
-                return await self._exchange(hub, watch, route, start)
-            except ActorStopped:
-                if self.started:
-                    raise
-                watch.forget_route()
-            except TunnelRequestAborted as error:
-                if self.started:
-                    raise
-                aborts += 1
-                if aborts >= ABORTS:
-                    raise RetryAttemptsExceeded(
-                        attempts=aborts,
-                        last_error_code=error.code,
-                        last_status=error.status,
-                        last_target_kind="actor",
-                    ) from error
-                watch.forget_route()
-                pause_ms = settings.ENV.gateway_retry_pause_ms * 2 ** (aborts - 1)
-                await self._while_connected(asyncio.sleep(pause_ms / 1000))
 
     async def _exchange(self, hub: Hub, watch: Watch, route: Route, start: ToClientRequestStart) -> None:
         """Send the request to the runner and pass the answer on.
@@ -167,7 +120,7 @@ class GatewayRequest(LeanConsumer):
                 hub.note(_request_arrow(start.actor_id, route))
             frame = hub.frame(request_id, 0, start)
             if not hub.send_here(route.runner_id, frame):
-                await self._while_connected(hub.send(route.runner_id, frame, lambda: not answers.failure))
+                await self._client.while_connected(hub.send(route.runner_id, frame, lambda: not answers.failure))
             answers.awaited = True
             answer = await self._first(answers)
             if first:
@@ -183,7 +136,7 @@ class GatewayRequest(LeanConsumer):
     async def _first(self, answers: "Answers") -> ToServerResponseStart:
         limit_ms = settings.ENV.gateway_response_start_ms
         try:
-            kind = await self._while_connected(answers.next(), limit_ms / 1000)
+            kind = await self._client.while_connected(answers.next(), limit_ms / 1000)
         except TimeoutError:
             raise ResponseStartTimeout(phase="response_start", timeout=limit_ms) from None
         match kind:
@@ -202,50 +155,18 @@ class GatewayRequest(LeanConsumer):
         if not answer.stream:
             return await self._respond(head.status, head.headers, body)
         self.started = True
-        self._watch_client()
+        self._client.listen()
         await self.send_message({"type": "http.response.start", "status": head.status, "headers": head.headers})
         if body:
             await self.send_message({"type": "http.response.body", "body": body, "more_body": True})
         while True:
-            kind = await self._while_connected(answers.next())
+            kind = await self._client.while_connected(answers.next())
             if not isinstance(kind, ToServerResponseChunk):
                 raise TunnelRequestAborted(phase="in the middle of the answer")
             part = kind.body if head.has_body else b""
             await self.send_message({"type": "http.response.body", "body": part, "more_body": not kind.finish})
             if kind.finish:
                 return None
-
-    async def _while_connected(self, work: "Awaitable[T]", limit_seconds: float = math.inf) -> T:
-        """Await work, but not for longer than the client waits for its answer.
-
-        Raises:
-            ClientGone: the client hung up first; the work is cancelled.
-            TimeoutError: the limit came first; likewise.
-        """
-        future = asyncio.ensure_future(work)
-        try:
-            if self._gone is None:
-                await asyncio.wait((future,), timeout=min(PATIENCE_SECONDS, limit_seconds))
-                limit_seconds -= PATIENCE_SECONDS
-            if not future.done() or self._gone is not None:
-                gone = self._watch_client()
-                limit = None if limit_seconds == math.inf else max(limit_seconds, 0)
-                await asyncio.wait((future, gone), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-                if gone.done():
-                    raise ClientGone
-                if not future.done():
-                    raise TimeoutError
-            return future.result()
-        finally:
-            if future.done() and not future.cancelled():
-                future.exception()  # nobody else looks at it if the client has gone
-            future.cancel()
-
-    def _watch_client(self) -> "asyncio.Future[None]":
-        """Return what is done when the client has hung up."""
-        if self._gone is None:
-            self._gone = asyncio.ensure_future(self._disconnect())
-        return self._gone
 
     async def _disconnect(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
@@ -269,17 +190,6 @@ class GatewayRequest(LeanConsumer):
         self.started = True
         await self.send_message({"type": "http.response.start", "status": status, "headers": headers})
         await self.send_message({"type": "http.response.body", "body": body})
-
-
-async def _prepare(actor_id: str) -> Hub:
-    """Return the hub with a watch of the actor, within the time the actor may take: Redis may be away."""
-    try:
-        async with asyncio.timeout(settings.ENV.gateway_ready_ms / 1000):
-            hub = await get_hub()
-            await hub.prepare(actor_id)
-            return hub
-    except TimeoutError:
-        raise ActorReadyTimeout(actor_id=actor_id) from None
 
 
 def _names_unknown_actor(headers: Mapping[str, str]) -> bool:
