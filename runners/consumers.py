@@ -320,6 +320,11 @@ class RunnerSocket(LeanConsumer):
         """
         self._queue.offer(frame)
 
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written to the runner."""
+        return self._queue.pending_bytes
+
     def _say(self, message: ToClient) -> None:
         self._queue.put(codec.encode_to_client(message, self.protocol_version))
 

@@ -19,6 +19,11 @@ class SendQueue:
         self._bytes = 0
         self._more = asyncio.Event()
 
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written."""
+        return self._bytes
+
     def put(self, frame: bytes) -> None:
         """Queue what the engine itself has to say, however much waits: a runner that reads nothing is cut off."""
         self._frames.append(frame)

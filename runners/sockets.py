@@ -9,6 +9,10 @@ class TunnelSocket(Protocol):
 
     protocol_version: int
 
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written to the runner."""
+
     def write(self, frame: bytes) -> None:
         """Queue a frame for the runner; BusOverloaded if too much waits already."""
 
