@@ -109,6 +109,12 @@ class SocketOpenTimeout(TunnelRequestAborted):
     code = "websocket_open_timeout"
 
 
+class SocketUnheard(TunnelRequestAborted):
+    """The WebSocket's open, or the actor's answer to it, may have been lost."""
+
+    code = "websocket_open_dropped"
+
+
 class SocketPendingLimit(GatewayError):
     """The actor leaves too many of the client's messages unacknowledged."""
 

@@ -25,6 +25,7 @@ from orchestrator.errors import BusOverloaded, BusUnavailable
 from orchestrator.timeline import record
 from runners import channel, sockets
 from runners.errors import RunnerProtocolError
+from runners.links import NOTICE, decode_standing
 from runners.protocol import codec
 from runners.protocol.messages import (
     MessageId,
@@ -45,6 +46,7 @@ SOCKET_AUDIT_SECONDS = 20.0
 AWAY_SECONDS = 0.1
 """A frame for a runner whose socket is away is tried again after this."""
 RECORD_SECONDS = 0.05
+_NOTICE = bytes([NOTICE])
 TUNNEL_VERSION = codec.VERSIONS[-1]  # tunnel frames are the same in all of them
 
 
@@ -192,7 +194,7 @@ class Hub:
             if sockets.local_socket(runner_id) is None:
                 inbox.link_lost()
         for lane in list(self._lanes.values()):
-            lane.link_lost()
+            lane.probe()
 
     async def _audit(self) -> None:
         loop = asyncio.get_running_loop()
@@ -201,6 +203,8 @@ class Hub:
             now = loop.time()
             for inbox in list(self._sockets.values()):
                 inbox.check(now)
+            for lane in list(self._lanes.values()):
+                lane.check(now)
             in_full = now >= self._audit_all_at
             if in_full:
                 self._audit_all_at = now + SOCKET_AUDIT_SECONDS
@@ -256,7 +260,7 @@ class Hub:
         """Return the way to a runner that the WebSockets of this process share; `join` it."""
         lane = self._lanes.get(runner_id)
         if lane is None:
-            lane = self._lanes[runner_id] = Lane(self._bus, runner_id, self._close_lane)
+            lane = self._lanes[runner_id] = Lane(self._bus, self.gateway_id, runner_id, self._close_lane)
         return lane
 
     def _close_lane(self, lane: Lane) -> None:
@@ -312,10 +316,21 @@ class Hub:
                 self._bus.publish(channel.runner_channel(runner_id), payload)
 
     def _on_bus(self, payload: bytes) -> None:
-        self.from_runner(*channel.decode_from_runner(payload))
+        message = channel.decode_from_runner(payload)
+        lane = self._lanes.get(message.runner_id)
+        if lane is not None and message.nonce != channel.UNNUMBERED:
+            lane.hear(message)
+        self.from_runner(message.runner_id, message.frame)
 
     def from_runner(self, runner_id: str, frame: bytes) -> None:
-        """Take a tunnel frame of a runner. One for a request that is not with this runner is dropped."""
+        """Take a tunnel frame of a runner, or a notice of its socket.
+
+        A frame for a request that is not with this runner is dropped.
+        """
+        if frame[:1] == _NOTICE:
+            if (lane := self._lanes.get(runner_id)) is not None:
+                lane.stand(decode_standing(frame))
+            return
         ids = codec.tunnel_ids(frame)
         if ids is None:
             return

@@ -22,6 +22,8 @@ from gateway.errors import (
     SocketOverloaded,
     SocketRefused,
     SocketTunnelLost,
+    SocketTunnelTimeout,
+    SocketUnheard,
     TunnelOverloaded,
 )
 from gateway.hub import Hub
@@ -71,7 +73,7 @@ class ProxiedSocket:
         self._hub: Hub
         self._watch: Watch
         self._start: ToClientWebSocketOpen
-        self._request_id = b""
+        self.request_id = b""
         self._kept = False
         self._lane: Lane | None = None
         self._exchange: Exchange | None = None
@@ -145,7 +147,7 @@ class ProxiedSocket:
             ActorStopped, SocketRefused, SocketOpenTimeout: it may be tried again.
         """
         await self._accept()
-        self._request_id = self._hub.attach_socket(self)
+        self.request_id = self._hub.attach_socket(self)
         self._answer = asyncio.get_running_loop().create_future()
         try:
             self._attach(route)
@@ -160,7 +162,7 @@ class ProxiedSocket:
         except BaseException:
             self._do(self._tunnel.give_up())
             self._detach()
-            self._hub.detach_socket(self._request_id)
+            self._hub.detach_socket(self.request_id)
             raise
         finally:
             self._answer.cancel()
@@ -175,7 +177,7 @@ class ProxiedSocket:
         except TimeoutError:
             raise SocketOpenTimeout from None
         if can_hibernate:
-            keeping = self._hub.pairs.keep(self._start.actor_id, route.generation, self._request_id)
+            keeping = self._hub.pairs.keep(self._start.actor_id, route.generation, self.request_id)
             if not await self._client.while_connected(keeping):
                 raise ActorStopped(actor_id=self._start.actor_id)
         return can_hibernate
@@ -222,8 +224,20 @@ class ProxiedSocket:
                 self._stash.append((runner_id, kind))
 
     def tunnel_lost(self) -> None:
-        """Take note that messages to the runner may have been lost."""
+        """Take note that messages to the runner are lost. A runner that was asked is asked anew."""
+        self._settle(False, SocketUnheard())
         self._do(self._tunnel.lost())
+
+    def tunnel_broken(self) -> None:
+        """Take note that messages of the runner are lost."""
+        self._settle(False, SocketUnheard())
+        if self.is_open:
+            self.fail(SocketTunnelLost())
+
+    def tunnel_silent(self) -> None:
+        """Take note that there has been no way to the runner for a while. A socket that may hibernate waits."""
+        if self.is_open and not self._kept:
+            self.fail(SocketTunnelTimeout())
 
     def lapsed(self) -> None:
         """Take note that a start may have missed this socket."""
@@ -264,7 +278,7 @@ class ProxiedSocket:
             await changed.wait()
             return None
         if self._tunnel.phase is Phase.LEAVING:
-            await self._hub.pairs.leave(self._request_id)
+            await self._hub.pairs.leave(self.request_id)
         return await until_connectable(Wait(watch, f"WebSocket {self._start.path}"[:180]))
 
     def _take_up(self, route: Route) -> bool:
@@ -308,7 +322,7 @@ class ProxiedSocket:
         if self._lane is None:
             return True
         try:
-            self._lane.send(self._hub.frame(self._request_id, effect.index, effect.kind))
+            self._lane.send(self._hub.frame(self.request_id, effect.index, effect.kind))
         except TunnelOverloaded as error:
             if self._tunnel.phase is not Phase.OVER:
                 self._do(self._tunnel.fail(error))
@@ -348,9 +362,9 @@ class ProxiedSocket:
             return
         self._released = True
         self._detach()
-        self._hub.detach_socket(self._request_id)
+        self._hub.detach_socket(self.request_id)
         if self._kept:
-            self._hub.pairs.forget(self._request_id)
+            self._hub.pairs.forget(self.request_id)
         if self._changed is not None:
             self._changed.set()
         self._hub.unwatch(self._watch)

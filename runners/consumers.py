@@ -38,6 +38,7 @@ from runners.connection import (
     read_init,
 )
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.links import Flag, Links, encode_standing
 from runners.protocol import codec
 from runners.protocol.messages import (
     KvErrorResponse,
@@ -138,6 +139,7 @@ class RunnerSocket(LeanConsumer):
         )
 
     async def _converse(self, registration: Registration) -> OrchestratorError | None:
+        self._links = Links()
         self.runner_id = registration.runner_id
         self._drain_grace = registration.drain_grace
         self._stopping = False  # it has said that it goes away
@@ -181,9 +183,13 @@ class RunnerSocket(LeanConsumer):
             self._take_no_more()
 
     def _take_no_more(self) -> None:
-        if self.runner_id:
-            get_bus().unsubscribe(channel.runner_channel(self.runner_id), self._on_bus)
-            sockets.let_go(self.runner_id, self)
+        if not self.runner_id:
+            return
+        get_bus().unsubscribe(channel.runner_channel(self.runner_id), self._on_bus)
+        sockets.let_go(self.runner_id, self)
+        for gateway_id in self._links.gateways():
+            self._stand(gateway_id, Flag.GONE)
+        self._links = Links()
 
     async def _close(self, error: OrchestratorError) -> None:
         """Close with the error's code and reason, and wait a moment for the closing handshake."""
@@ -230,6 +236,7 @@ class RunnerSocket(LeanConsumer):
             case ToServerPong(ts_ms):
                 self._pong_at = time.monotonic()
                 self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
+                self._links.ponged(ts_ms)
                 self._feed.ponged()
             case ToServerEvents(events):
                 for actor_id, signal in self._events.hear(events, timezone.now()):
@@ -264,10 +271,13 @@ class RunnerSocket(LeanConsumer):
         gateway = sockets.local_gateway(ids.gateway_id)
         if gateway is not None:
             return gateway(self.runner_id, frame)
-        name, payload = channel.gateway_channel(ids.gateway_id), channel.encode_from_runner(self.runner_id, frame)
+        name = channel.gateway_channel(ids.gateway_id)
         while True:
+            number = self._links.next_number(ids.gateway_id)
+            message = channel.FromRunner(self.runner_id, frame, self._links.nonce, number)
             try:
-                return get_bus().publish(name, payload)
+                get_bus().publish(name, channel.encode_from_runner(message))
+                return self._links.sent(ids.gateway_id)
             except BusOverloaded:
                 await asyncio.sleep(ROOM_SECONDS)
 
@@ -283,10 +293,15 @@ class RunnerSocket(LeanConsumer):
     def _on_bus(self, payload: bytes) -> None:
         match channel.decode(payload):
             case channel.TunnelFrame(frame):
-                try:
-                    self.write(frame)
-                except BusOverloaded:
-                    self._refuse(frame)
+                self._write_or_refuse(frame)
+            case channel.Frames(gateway_id, _, _, frames) as message:
+                if self._links.take(message):
+                    for frame in frames:
+                        self._write_or_refuse(frame)
+                elif self._links.is_broken(gateway_id):
+                    self._stand(gateway_id)
+            case channel.Probe(gateway_id):
+                self._stand(gateway_id)
             case channel.LogEntry() as entry:
                 self._feed.hear(entry)
             case channel.Processed(events):
@@ -297,6 +312,24 @@ class RunnerSocket(LeanConsumer):
             case channel.Evict(keep):
                 if keep != self.socket_id:
                     self._end(Evicted())
+
+    def _stand(self, gateway_id: bytes, flags: Flag = Flag.NONE) -> None:
+        """Tell a gateway how far this socket has come with it."""
+        notice = encode_standing(self._links.standing(gateway_id, flags))
+        gateway = sockets.local_gateway(gateway_id)
+        if gateway is not None:
+            gateway(self.runner_id, notice)
+            return
+        number = self._links.next_number(gateway_id)
+        message = channel.FromRunner(self.runner_id, notice, self._links.nonce, number)
+        with contextlib.suppress(BusOverloaded):  # the gateway asks again
+            get_bus().publish(channel.gateway_channel(gateway_id), channel.encode_from_runner(message))
+
+    def _write_or_refuse(self, frame: bytes) -> None:
+        try:
+            self.write(frame)
+        except BusOverloaded:
+            self._refuse(frame)
 
     def _refuse(self, frame: bytes) -> None:
         """Give a request back in the runner's name, as there is no room for it."""
@@ -319,6 +352,7 @@ class RunnerSocket(LeanConsumer):
             BusOverloaded: too much waits already, as the runner does not read.
         """
         self._queue.offer(frame)
+        self._links.wrote(frame)
 
     @property
     def pending_bytes(self) -> int:
@@ -349,7 +383,9 @@ class RunnerSocket(LeanConsumer):
             silent_ms = int((time.monotonic() - self._pong_at) * 1000)
             if silent_ms > env.runner_ping_timeout_ms:
                 return self._end(PingTimeout())
-            self._say(ToClientPing(_now_ms()))
+            ping = ToClientPing(_now_ms())
+            self._links.pinged(ping.ts_ms)
+            self._say(ping)
             try:
                 await self._heartbeat(silent_ms)
             except Exception:  # a database that is away for a moment costs no connection

@@ -18,7 +18,7 @@ class TunnelSocket(Protocol):
 
 
 FromRunner = Callable[[str, bytes], None]
-"""Takes the runner's id and a ToServerTunnelMessage, encoded."""
+"""Takes the runner's id and a ToServerTunnelMessage, encoded, or a notice of its socket (`links.py`)."""
 
 _sockets: dict[str, TunnelSocket] = {}
 _gateways: dict[bytes, FromRunner] = {}

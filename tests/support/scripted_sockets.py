@@ -33,6 +33,10 @@ class ActorSocket:
         self.index = 0  # of the message taken last
         self._sent = 0
 
+    def on(self, runner: ScriptedRunner) -> "ActorSocket":
+        """Return the same WebSocket at another runner."""
+        return ActorSocket(runner, self.pair)
+
     async def say(self, *kinds: ToServerTunnelMessageKind) -> None:
         for kind in kinds:
             place = MessageId(self.pair.gateway_id, self.pair.request_id, self._sent % 2**16)

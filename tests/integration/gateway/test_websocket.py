@@ -17,6 +17,7 @@ from runners.protocol.messages import (
     ToServerWebSocketMessage,
     ToServerWebSocketOpen,
 )
+from runners.sockets import local_socket
 from tests.support.gateway import NOTHING
 from tests.support.live import actor_row, running_actor
 from tests.support.management import make_actor
@@ -329,11 +330,19 @@ async def test_a_runner_that_cannot_take_more_ends_the_socket(both):
     assert await refused(client) == (1011, "guard.service_unavailable")
 
 
-async def test_a_runner_that_comes_back_finds_its_sockets_open(both):
+@pytest.fixture
+def quick_pings(env):
+    """Have it known soon what a runner has read."""
+    env(runner_ping_interval_ms=30)
+
+
+async def test_a_runner_that_comes_back_finds_its_sockets_open(quick_pings, both):
     client, socket = both
     runner = socket.runner
     await client.send("before")
     assert await socket.take_text() == "before"
+    links = local_socket(runner.runner_id)._links
+    await eventually(lambda: not links._doubtful and not links._pinged)
     await runner.close()
     await client.send("while it is away")
     await runner.connect()
@@ -341,6 +350,16 @@ async def test_a_runner_that_comes_back_finds_its_sockets_open(both):
     assert [await socket.take_text(), await socket.take_text()] == ["while it is away", "after"]
     await socket.send("yes")
     assert await client.recv() == "yes"
+
+
+async def test_a_connection_that_may_have_taken_a_message_along_ends_the_socket(both):
+    client, socket = both
+    await client.send("before")
+    assert await socket.take_text() == "before"
+    await socket.runner.drop()
+    assert await refused(client) == (1011, "guard.websocket_tunnel_lost")
+    await socket.runner.connect()
+    assert await socket.take_close() == (1011, "ws.downstream_closed")
 
 
 async def test_a_second_open_of_the_runner_means_nothing(both):
