@@ -156,31 +156,31 @@ class ProxiedSocket:
             if first:
                 self._hub.note(_arrow(self._start.actor_id, route))
             self._do(self._tunnel.connect(self._start))
-            can_hibernate = await self._ask(route)
+            await self._ask(route)
             self._check_failure()
-            self._kept = can_hibernate
         except BaseException:
             self._do(self._tunnel.give_up())
             self._detach()
-            self._hub.detach_socket(self.request_id)
+            self._forget()
             raise
         finally:
             self._answer.cancel()
             self._answer = None
         self._do(self._tunnel.admit(self._clock()))
 
-    async def _ask(self, route: Route) -> bool:
+    async def _ask(self, route: Route) -> None:
+        """Wait for the actor's answer, and see to it that its next start lists a socket that may hibernate."""
         assert self._answer is not None
         try:
             limit_ms = settings.ENV.gateway_socket_open_ms
             can_hibernate = await self._client.while_connected(self._answer, limit_ms / 1000)
         except TimeoutError:
             raise SocketOpenTimeout from None
+        self._kept = can_hibernate
         if can_hibernate:
             keeping = self._hub.pairs.keep(self._start.actor_id, route.generation, self.request_id)
             if not await self._client.while_connected(keeping):
                 raise ActorStopped(actor_id=self._start.actor_id)
-        return can_hibernate
 
     def _check_failure(self) -> None:
         if self._failure is not None:
@@ -362,12 +362,16 @@ class ProxiedSocket:
             return
         self._released = True
         self._detach()
-        self._hub.detach_socket(self.request_id)
-        if self._kept:
-            self._hub.pairs.forget(self.request_id)
+        self._forget()
         if self._changed is not None:
             self._changed.set()
         self._hub.unwatch(self._watch)
+
+    def _forget(self) -> None:
+        self._hub.detach_socket(self.request_id)
+        if self._kept:
+            self._kept = False
+            self._hub.pairs.forget(self.request_id)
 
 
 def limits() -> Limits:
