@@ -28,6 +28,9 @@ BUSY_BYTES = 4 * 1024 * 1024
 SILENT_SECONDS = 10.0
 """A runner whose socket has not been heard of for so long loses the WebSockets that cannot wait."""
 
+LINGER_SECONDS = 20.0
+"""The last words of WebSockets that are over wait for the runner's next socket so long."""
+
 _epochs = itertools.count(1)
 
 
@@ -64,7 +67,7 @@ class Lane:
         self._epoch, self._number = next(_epochs), 0
         self._unseen: deque[tuple[int, list[bytes]]] = deque()  # published, by number: whose frames they are
         self._heard: tuple[bytes, int] | None = None  # the runner's socket, and its next number
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = self._left_at = asyncio.get_running_loop().time()
 
     @property
     def is_busy(self) -> bool:
@@ -78,10 +81,11 @@ class Lane:
         self.riders[rider] = None
 
     def leave(self, rider: Rider) -> None:
-        """Let a WebSocket go; what it has sent still goes out, if the runner has a socket."""
+        """Let a WebSocket go; what it has sent still goes out, should the runner have a socket soon."""
         self.riders.pop(rider, None)
         if self.riders:
             return
+        self._left_at = asyncio.get_running_loop().time()
         if self._sender is None:
             self._closed(self)
         else:
@@ -179,7 +183,7 @@ class Lane:
                 self._more.clear()
                 await self._more.wait()
             elif not await self._send_some():
-                if not self.riders:
+                if not self.riders and asyncio.get_running_loop().time() - self._left_at > LINGER_SECONDS:
                     break
                 await asyncio.sleep(AWAY_SECONDS)
         self._sender = None

@@ -94,8 +94,7 @@ async def test_what_was_not_acknowledged_is_said_again_with_its_number(runner, a
         await client.send(str(number))
         assert (await socket.take_text(), socket.index) == (str(number), number)
     await socket.ack(3)
-    await put_to_sleep(runner, actor_id)
-    # there is something to tell, so the actor is woken at once
+    await runner.say(actor_id, SLEEP)  # but there is something to tell it, so it is woken at once
     await has_status(actor_id, "running", generation=1)
     for number in (4, 5):
         assert (await socket.take_text(), socket.index) == (str(number), number)
