@@ -7,6 +7,7 @@ import pytest
 from actors.services import destroy_actor
 from gateway.hub import open_hub
 from gateway.models import GatewayLease, HibernatingPair
+from gateway.socket_tunnel import Phase
 from orchestrator import lifespan
 from orchestrator.db import run_db
 from runners.protocol.messages import (
@@ -49,8 +50,12 @@ async def socket(runner, client):
 
 
 async def put_to_sleep(runner, actor_id):
+    """Have the actor sleep, and the gateway know it."""
     await runner.say(actor_id, SLEEP)
     await has_status(actor_id, "asleep")
+    await eventually(
+        lambda: all(socket._tunnel.phase is not Phase.OPEN for socket in open_hub()._sockets.values())
+    )
 
 
 async def take_start(runner, generation):
