@@ -145,7 +145,15 @@ class Conversation(RuleBasedStateMachine):
 
     def teardown(self):
         """Whatever has happened: while the socket lives, an actor that comes back hears all there is."""
-        if not hasattr(self, "tunnel") or self.ends or not self.can_hibernate:
+        if not hasattr(self, "tunnel"):
+            return
+        if self.ends:
+            for after in (self.tunnel.destroyed, self.tunnel.stopped, self.tunnel.lost):
+                self.do(after())
+            self.do(self.tunnel.client_left(1000, None))
+            self.do(self.tunnel.fail(SocketGoingAway()))
+            return
+        if not self.can_hibernate:
             return
         if not self.attached:
             self.the_actor_is_back()
