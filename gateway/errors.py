@@ -179,3 +179,69 @@ class TunnelOverloaded(GatewayError):
 
 class InvalidResponse(OrchestratorError):
     """The actor's answer cannot be passed on."""
+
+
+class SocketRefused(TunnelRequestAborted):
+    """The actor refused the WebSocket."""
+
+    code = "websocket_closed_before_open"
+
+
+class SocketOpenTimeout(TunnelRequestAborted):
+    """The actor did not accept the WebSocket in time."""
+
+    code = "websocket_open_timeout"
+
+
+class SocketUnheard(TunnelRequestAborted):
+    """The WebSocket's open, or the actor's answer to it, may have been lost."""
+
+    code = "websocket_open_dropped"
+
+
+class SocketPendingLimit(GatewayError):
+    """The actor leaves too many of the client's messages unacknowledged."""
+
+    code, status = "websocket_pending_limit_reached", 503
+
+
+class SocketUnacknowledged(GatewayError):
+    """The actor has left a message of the client unacknowledged for too long."""
+
+    code, status = "websocket_garbage_collected", 503
+
+
+class SocketOverloaded(GatewayError):
+    """The client reads more slowly than the actor writes."""
+
+    code, status = "websocket_client_too_slow", 503
+
+
+class SocketTunnelLost(GatewayError):
+    """Messages between the gateway and the runner may have been lost."""
+
+    code, status = "websocket_tunnel_lost", 503
+
+
+class SocketTunnelTimeout(GatewayError):
+    """The way to the runner has been closed for too long."""
+
+    code, status = "websocket_tunnel_ping_timeout", 503
+
+
+class SocketNotKept(GatewayError):
+    """The gateway could not vouch for the hibernating WebSocket all the time, so the actor may not know it."""
+
+    code, status = "websocket_not_kept", 503
+
+
+class SocketMessageTooLarge(GatewayError):
+    """The message is longer than the tunnel takes."""
+
+    code, status, close_code = "websocket_message_too_large", 413, 1009
+
+
+class SocketGoingAway(GatewayError):
+    """This gateway process ends; connect again."""
+
+    group, code, status, close_code = "ws", "going_away", 503, 1012

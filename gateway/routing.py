@@ -17,6 +17,10 @@ _TARGET, _ACTOR, _TOKEN = "rivet_target.", "rivet_actor.", "rivet_token."
 _SKIP_OFFER = "rivet_skip_ready_wait"
 
 
+SUBPROTOCOL = "rivet"
+"""The one subprotocol that is ever selected, and only if it is offered."""
+
+
 class Destination(Enum):
     """Who answers a request."""
 
@@ -105,6 +109,16 @@ def socket_target(path: str, query: str, headers: Mapping[str, str], offers: Seq
     if not actor_id:
         raise MissingHeader(header="sec-websocket-protocol")
     return Target(unquote(actor_id), _with_query(path, query), token, skip)
+
+
+def selected(offers: Sequence[str]) -> str | None:
+    """Return the subprotocol to select."""
+    return SUBPROTOCOL if SUBPROTOCOL in offers else None
+
+
+def offered_target(offers: Sequence[str]) -> str | None:
+    """Return the target that a subprotocol names, as the header `x-rivet-target` does for requests."""
+    return _offered(offers, _TARGET)
 
 
 def _by_path(path: str, query: str, token: str | None, skip: bool) -> Target:

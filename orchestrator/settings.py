@@ -67,6 +67,10 @@ class Environment(BaseSettings):
     gateway_repeat_wake_ms: int = Field(default=1_400, ge=50)
     gateway_rewakes: int = Field(default=8, ge=0)
     gateway_retry_pause_ms: int = Field(default=150, ge=0)  # before the second attempt; doubles with each
+    gateway_socket_open_ms: int = Field(default=15_000, ge=100)  # an actor has so long to accept a WebSocket
+    gateway_socket_unacked_ms: int = Field(default=30_000, ge=100)  # and to acknowledge a message of one
+    gateway_socket_unacked_bytes: int = Field(default=128 * 1024 * 1024, ge=0)  # kept of one until then
+    gateway_lease_ms: int = Field(default=15_000, ge=300)  # a gateway silent for longer has lost its WebSockets
     gateway_body_bytes: int = Field(default=20 * 1024 * 1024, ge=0)
     gateway_headers: int = Field(default=100, ge=1)  # of one request
     gateway_header_bytes: int = Field(default=16 * 1024, ge=1)  # one header, name and value

@@ -7,10 +7,16 @@ Bus channels: `runner:{runner id}` to the socket, `gateway:{gateway id as hex}` 
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 _SEQ = struct.Struct("<cQ")
+_FRAMES = struct.Struct("<c4sIQ")
+_LENGTH = struct.Struct("<I")
+_FROM_RUNNER = struct.Struct("<30s4sQ")
+UNNUMBERED = bytes(4)
+"""In the place of a socket's nonce: what comes with it has no number."""
 
 
 def runner_channel(runner_id: str) -> str:
@@ -36,6 +42,37 @@ class TunnelFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Frames:
+    """ToClientTunnelMessages of a gateway's WebSockets. `number` counts from 0 in each epoch of the gateway."""
+
+    gateway_id: bytes
+    epoch: int
+    number: int
+    frames: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A gateway asks how far the socket has come with it."""
+
+    gateway_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FromRunner:
+    """A ToServerTunnelMessage of a runner, encoded, or a notice of its socket (`links.py`), for a gateway.
+
+    `number` counts what this socket, known by its `nonce`, has sent to this gateway; a notice takes none, but says
+    what the next one will be.
+    """
+
+    runner_id: str
+    frame: bytes
+    nonce: bytes = UNNUMBERED
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LogEntry:
     """A command that was committed: its place in the runner's log, and a ToClientCommands of version 7."""
 
@@ -57,7 +94,7 @@ class Evict:
     keep_socket_id: str = ""
 
 
-ToSocket = TunnelFrame | LogEntry | Processed | Evict
+ToSocket = TunnelFrame | Frames | Probe | LogEntry | Processed | Evict
 
 
 def encode(message: ToSocket) -> bytes:
@@ -65,6 +102,11 @@ def encode(message: ToSocket) -> bytes:
     match message:
         case TunnelFrame(frame):
             return b"T" + frame
+        case Frames(gateway_id, epoch, number, frames):
+            parts = [part for one in frames for part in (_LENGTH.pack(len(one)), one)]
+            return _FRAMES.pack(b"S", gateway_id, epoch, number) + b"".join(parts)
+        case Probe(gateway_id):
+            return b"P" + gateway_id
         case LogEntry(seq, frame):
             return _SEQ.pack(b"C", seq) + frame
         case Processed(events):
@@ -79,6 +121,11 @@ def decode(payload: bytes) -> ToSocket:
     if kind == b"T":
         return TunnelFrame(payload[1:])
     try:
+        if kind == b"S":
+            _, gateway_id, epoch, number = _FRAMES.unpack_from(payload)
+            return Frames(gateway_id, epoch, number, tuple(_split(payload, _FRAMES.size)))
+        if kind == b"P":
+            return Probe(payload[1:])
         if kind == b"C":
             return LogEntry(_SEQ.unpack_from(payload)[1], payload[_SEQ.size :])
         if kind == b"A":
@@ -107,11 +154,19 @@ def decode_unproven(frame: bytes) -> tuple[bytes, bool] | None:
     return (frame[1:5], frame[5:] == b"\1") if frame[:1] == _UNPROVEN and len(frame) == 6 else None
 
 
-def encode_from_runner(runner_id: str, frame: bytes) -> bytes:
-    """Return a ToServerTunnelMessage of a runner, for a gateway: the runner's id (30 bytes), then the frame."""
-    return runner_id.encode() + frame
+def _split(payload: bytes, at: int) -> Iterator[bytes]:
+    while at < len(payload):
+        (length,) = _LENGTH.unpack_from(payload, at)
+        at += _LENGTH.size + length
+        yield payload[at - length : at]
 
 
-def decode_from_runner(payload: bytes) -> tuple[str, bytes]:
-    """Return runner id and frame."""
-    return payload[:30].decode(), payload[30:]
+def encode_from_runner(message: FromRunner) -> bytes:
+    """Return the message as bytes: runner id, nonce, number, then the frame."""
+    return _FROM_RUNNER.pack(message.runner_id.encode(), message.nonce, message.number) + message.frame
+
+
+def decode_from_runner(payload: bytes) -> FromRunner:
+    """Return the message of bytes made by `encode_from_runner`."""
+    runner_id, nonce, number = _FROM_RUNNER.unpack_from(payload)
+    return FromRunner(runner_id.decode(), payload[_FROM_RUNNER.size :], nonce, number)

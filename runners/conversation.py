@@ -28,6 +28,7 @@ from runners.command_feed import CommandFeed
 from runners.connection import MAX_UNDER_WAY, Events, Evicted, NotReading, PingTimeout
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.links import Flag, Links
 from runners.protocol import codec
 from runners.protocol.messages import (
     ActorCheckpoint,
@@ -81,6 +82,7 @@ class Conversation:
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
         self._deliveries = Deliveries()
+        self._links = Links()
         self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
         self._pong_at = time.monotonic()
         self._rtt_ms = 0
@@ -137,6 +139,9 @@ class Conversation:
     def _take_no_more(self) -> None:
         get_bus().unsubscribe(channel.runner_channel(self.runner_id), self._on_bus)
         sockets.let_go(self.runner_id, self)
+        for gateway_id in self._links.gateways():
+            forwarding.tell_standing(self.runner_id, gateway_id, self._links, Flag.GONE)
+        self._links = Links()
 
     # From the runner
 
@@ -173,7 +178,7 @@ class Conversation:
         if not frame:
             raise RunnerProtocolError("text or empty frame")
         if frame[0] == forwarding.TUNNEL_TAG:
-            return await forwarding.forward(self.runner_id, frame, self.protocol_version)
+            return await forwarding.forward(self.runner_id, frame, self.protocol_version, self._links)
         if frame[:1] == codec.KV_TAG:
             return self._desk.take(frame)
         if len(frame) < LONG_FRAME_BYTES:
@@ -185,6 +190,7 @@ class Conversation:
                 self._pong_at = time.monotonic()
                 self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
                 self._deliveries.ponged(ts_ms)
+                self._links.ponged(ts_ms)
                 self._feed.ponged()
             case ToServerEvents(events):
                 await self._hear(events)
@@ -228,10 +234,15 @@ class Conversation:
     def _on_bus(self, payload: bytes) -> None:
         match channel.decode(payload):
             case channel.TunnelFrame(frame):
-                try:
-                    self.write(frame)
-                except BusOverloaded:
-                    spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
+                self._write_or_give_back(frame)
+            case channel.Frames(gateway_id, _, _, frames) as message:
+                if self._links.take(message):
+                    for frame in frames:
+                        self._write_or_give_back(frame)
+                elif self._links.is_broken(gateway_id):
+                    forwarding.tell_standing(self.runner_id, gateway_id, self._links)
+            case channel.Probe(gateway_id):
+                forwarding.tell_standing(self.runner_id, gateway_id, self._links)
             case channel.LogEntry() as entry:
                 self._feed.hear(entry)
             case channel.Processed(events):
@@ -258,6 +269,17 @@ class Conversation:
 
     # To the runner
 
+    def _write_or_give_back(self, frame: bytes) -> None:
+        try:
+            self.write(frame)
+        except BusOverloaded:
+            spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
+
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written to the runner."""
+        return self._queue.pending_bytes
+
     def write(self, frame: bytes) -> None:
         """Queue a tunnel frame for the runner.
 
@@ -266,6 +288,7 @@ class Conversation:
         """
         self._queue.offer(frame)
         self._deliveries.sent(frame)
+        self._links.wrote(frame)
 
     def _say(self, message: ToClient) -> None:
         self._queue.put(codec.encode_to_client(message, self.protocol_version))
@@ -273,6 +296,7 @@ class Conversation:
     def _say_ping(self) -> None:
         now_ms = _now_ms()
         self._deliveries.pinged(now_ms)
+        self._links.pinged(now_ms)
         self._say(ToClientPing(now_ms))
 
     async def _send_frame(self, frame: bytes) -> None:

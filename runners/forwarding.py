@@ -9,6 +9,7 @@ from orchestrator.errors import BusOverloaded
 from runners import channel, sockets
 from runners.delivery import RequestId
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.links import Flag, Links, encode_standing
 from runners.protocol import codec
 from runners.protocol.messages import ToServerResponseAbort, ToServerTunnelMessage
 
@@ -20,8 +21,8 @@ ROOM_SECONDS = 0.02
 """While the way to other processes is full, it is tried again this often; the runner is not read meanwhile."""
 
 
-async def forward(runner_id: str, frame: bytes, version: int) -> None:
-    """Hand a tunnel frame to the gateway it names, here or in another process.
+async def forward(runner_id: str, frame: bytes, version: int, links: Links | None = None) -> None:
+    """Hand a tunnel frame to the gateway it names, here or in another process; numbered, if `links` are given.
 
     Raises:
         TunnelPayloadTooLarge: it carries more than the protocol allows, which costs the connection.
@@ -35,10 +36,12 @@ async def forward(runner_id: str, frame: bytes, version: int) -> None:
     gateway = sockets.local_gateway(ids.gateway_id)
     if gateway is not None:
         return gateway(runner_id, frame)
-    name, payload = channel.gateway_channel(ids.gateway_id), channel.encode_from_runner(runner_id, frame)
+    name = channel.gateway_channel(ids.gateway_id)
     while True:
+        message = _numbered(runner_id, ids.gateway_id, frame, links)
         try:
-            return get_bus().publish(name, payload)
+            get_bus().publish(name, channel.encode_from_runner(message))
+            return None if links is None else links.sent(ids.gateway_id)
         except BusOverloaded:
             await asyncio.sleep(ROOM_SECONDS)
 
@@ -46,13 +49,28 @@ async def forward(runner_id: str, frame: bytes, version: int) -> None:
 def tell_unproven(runner_id: str, request: RequestId, *, is_back: bool) -> None:
     """Tell a gateway that the runner may not have had what it sent for a request; a hint, sent once."""
     gateway_id, request_id = request
-    word = channel.encode_unproven(request_id, is_back=is_back)
+    _tell(gateway_id, channel.FromRunner(runner_id, channel.encode_unproven(request_id, is_back=is_back)))
+
+
+def tell_standing(runner_id: str, gateway_id: bytes, links: Links, flags: Flag = Flag.NONE) -> None:
+    """Tell a gateway how far this socket has come with it. Should that be lost, the gateway asks again."""
+    notice = encode_standing(links.standing(gateway_id, flags))
+    _tell(gateway_id, _numbered(runner_id, gateway_id, notice, links))
+
+
+def _tell(gateway_id: bytes, message: channel.FromRunner) -> None:
     gateway = sockets.local_gateway(gateway_id)
     if gateway is not None:
-        gateway(runner_id, word)
-    else:
-        with contextlib.suppress(BusOverloaded):
-            get_bus().publish(channel.gateway_channel(gateway_id), channel.encode_from_runner(runner_id, word))
+        return gateway(message.runner_id, message.frame)
+    with contextlib.suppress(BusOverloaded):
+        get_bus().publish(channel.gateway_channel(gateway_id), channel.encode_from_runner(message))
+    return None
+
+
+def _numbered(runner_id: str, gateway_id: bytes, frame: bytes, links: Links | None) -> channel.FromRunner:
+    if links is None:
+        return channel.FromRunner(runner_id, frame)
+    return channel.FromRunner(runner_id, frame, links.nonce, links.next_number(gateway_id))
 
 
 async def give_back(runner_id: str, frame: bytes, version: int) -> None:

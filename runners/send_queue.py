@@ -33,6 +33,11 @@ class SendQueue:
         self._room = asyncio.Event()
         self._room.set()
 
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written."""
+        return self._bytes
+
     def put(self, frame: bytes) -> None:
         """Queue what the engine itself has to say. There is no gap: a runner that does not read is cut off."""
         self._frames.append(frame)
