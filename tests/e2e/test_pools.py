@@ -81,6 +81,8 @@ def test_a_pool_that_moves_to_another_endpoint_takes_its_actors_along(cluster, e
         endpoint.wait("evicted")
         cluster.api.wait_runners(pool, 1)
         assert_one_at_a_time([endpoint, other])
+        cluster.api.delete_actor(actor_id)
+        cluster.api.wait_runners(pool, 0)  # an endpoint with an open stream takes its time to end
 
 
 @engines("sqlite-daphne")
