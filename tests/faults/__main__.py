@@ -1,4 +1,4 @@
-"""python -m tests.faults SEED …: run seeds one after the other, each on a fleet of its own, and print what they show."""
+"""python -m tests.faults SEED …: run seeds one after the other, each on a fleet of its own; print the table."""
 
 import argparse
 import os

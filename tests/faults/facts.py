@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from actors.kv import KEY_OVERHEAD_BYTES
+
 Row = dict[str, Any]
 
 _QUERIES = {
@@ -16,7 +18,8 @@ _QUERIES = {
     "timeline": "SELECT actor_id, generation, at, label, data FROM orchestrator_timelineentry"
     " WHERE actor_id <> '' ORDER BY at, id",
     "set_aside": "SELECT workflow, key, signal, error FROM orchestrator_setasidesignal",
-    "accounts": "SELECT s.actor_id, s.used_bytes, (SELECT coalesce(sum(length(key) + length(value)), 0)"
+    "accounts": "SELECT s.actor_id, s.used_bytes,"
+    f" (SELECT coalesce(sum(length(key) + {KEY_OVERHEAD_BYTES} + length(value)), 0)"
     " FROM actors_storedentry e WHERE e.actor_id = s.actor_id) AS stored_bytes FROM actors_actorstorage s",
     "entries": "SELECT actor_id, key, value FROM actors_storedentry",
     "pairs": "SELECT * FROM gateway_hibernatingpair",

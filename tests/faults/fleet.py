@@ -113,8 +113,8 @@ class Fleet:
 
     def database(self) -> psycopg.Connection:
         """Return a connection to the database that no cable leads through."""
-        return psycopg.connect(self.direct_url, autocommit=True)
+        return psycopg.connect(self.direct_url, autocommit=True, connect_timeout=5)
 
     def redis(self) -> redis.Redis:
         """Return a client of Valkey that no cable leads through."""
-        return redis.Redis.from_url(self.valkey.url)
+        return redis.Redis.from_url(self.valkey.url, socket_timeout=5)

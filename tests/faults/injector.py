@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -204,17 +205,19 @@ class Injector:
             return []
         self._busy.add(valkey.name)
         try:
-            with self._fleet.redis() as client:
-                for command in before:
-                    client.execute_command(*command.split())
-                await asyncio.sleep(fault.seconds)
-                for command in after:
-                    client.execute_command(*command.split())
+            await asyncio.to_thread(self._tell_valkey, before)
+            await asyncio.sleep(fault.seconds)
+            await asyncio.to_thread(self._tell_valkey, after)
         except redis.ConnectionError:
             return []  # it was just being started
         finally:
             self._busy.remove(valkey.name)
         return [(valkey.name, valkey.pid)]
+
+    def _tell_valkey(self, commands: Sequence[str]) -> None:
+        with self._fleet.redis() as client:
+            for command in commands:
+                client.execute_command(*command.split())
 
     async def _end_postgres(self, number: signal.Signals, fault: Fault) -> Hit:
         return await self._hit([self._fleet.postgres], fault, partial(self._postgres_ended, number))
@@ -226,6 +229,9 @@ class Injector:
         Child.start(server)
 
     async def _kill_connections(self, _: Fault) -> Hit:
+        return await asyncio.to_thread(self._connections_killed)
+
+    def _connections_killed(self) -> Hit:
         with suppress(psycopg.OperationalError), self._fleet.database() as database:
             others = database.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -239,8 +245,7 @@ class Injector:
         taken: list[psycopg.Connection] = []
         try:
             while hit:
-                taken.append(self._fleet.database())
-                await asyncio.sleep(0)
+                taken.append(await asyncio.to_thread(self._fleet.database))
         except psycopg.OperationalError:
             await asyncio.sleep(fault.seconds)
         finally:
@@ -289,7 +294,6 @@ async def _ended(child: Child) -> bool:
 
 
 def _is_frozen(child: Child) -> bool:
-    if not child.alive:
-        return False
-    with open(f"/proc/{child.pid}/stat") as stat:
-        return stat.read().rpartition(") ")[2].startswith("T")
+    with suppress(FileNotFoundError):  # it has ended
+        return Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+    return False

@@ -131,8 +131,9 @@ class Load:
         """Look until the actor is awake, or asleep; return when it was seen so, None if it was not in time."""
         while time.time() < until:
             _, actor = await self._desk.read(actor_id)
-            if actor is not None and (actor["connectable_ts"] is not None) == awake:
-                if awake or actor["sleep_ts"] is not None:
-                    return time.time()
+            is_awake = actor is not None and actor["connectable_ts"] is not None
+            is_asleep = actor is not None and not is_awake and actor["sleep_ts"] is not None
+            if is_awake if awake else is_asleep:
+                return time.time()
             await asyncio.sleep(POLL_SECONDS)
         return None

@@ -37,6 +37,11 @@ class Outcome:
     history: History
     violations: Sequence[str]
 
+    def __str__(self) -> str:
+        seen = self.history
+        counts = f"{len(seen.injected)} faults, {len(seen.operations)} operations, {len(seen.sockets)} sockets"
+        return f"seed {self.seed}: {counts}, {len(self.violations)} violations"
+
 
 def run(
     fleet: Fleet, seed: int, faults: int, seconds: float, kinds: Sequence[str] = (), fewest: int = 1

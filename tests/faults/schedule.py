@@ -94,8 +94,8 @@ class Fault:
 def schedule(seed: int, faults: int, seconds: float, kinds: Sequence[str] = ()) -> list[Fault]:
     """Return so many faults within so many seconds, of these kinds or of all, in order of time.
 
-    All kinds are drawn as often as their weight before any is drawn again; every sixth fault comes together with the
-    one before.
+    All kinds are drawn as often as their weight says before any is drawn again; every sixth fault comes together
+    with the one before.
     """
     draw = random.Random(seed)
     bag: list[str] = []

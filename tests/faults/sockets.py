@@ -42,13 +42,21 @@ async def _use(client: ClientConnection, log: SocketLog, over: asyncio.Event) ->
                     await client.send(str(log.sent))
                     log.sent += 1
                 await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))
-            deadline = time.monotonic() + LAST_ECHO_SECONDS
-            while not listener.done() and time.monotonic() < deadline and log.sent - 1 not in log.heard[-1:]:
-                await asyncio.sleep(PAUSE_SECONDS)
+            last = asyncio.create_task(_all_heard(log))
+            await asyncio.wait([listener, last], return_when=asyncio.FIRST_COMPLETED)
+            last.cancel()
         log.left = not listener.done()
         await client.close()
     finally:
         await listener
+
+
+async def _all_heard(log: SocketLog) -> None:
+    """Wait until everything has come back, for a while."""
+    for _ in range(int(LAST_ECHO_SECONDS / PAUSE_SECONDS)):
+        if log.sent - 1 in log.heard[-1:]:
+            return
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _listen(client: ClientConnection, log: SocketLog) -> None:

@@ -21,7 +21,7 @@ HARMLESS = (
 )
 """Beginnings of the kinds of fault that may slow requests down, and make none fail."""
 AFTERMATH_SECONDS = 45.0
-"""So long after it has ended a fault may still be felt: runner lost threshold and the wait for a runner together."""
+"""So long after it has ended a fault may be felt: the lost threshold and the wait for a runner together."""
 Event = dict[str, Any]
 
 
@@ -39,10 +39,10 @@ class Evidence:
         self, began: float, ended: float, *kinds: str, after: float = AFTERMATH_SECONDS
     ) -> Iterator[Injected]:
         """Give the faults that may be felt between two moments, of kinds that begin so."""
-        for injected in self.history.injected:
-            if injected.began <= ended and injected.ended + after >= began:
-                if not kinds or injected.fault.kind.startswith(kinds):
-                    yield injected
+        for one in self.history.injected:
+            is_felt = one.began <= ended and one.ended + after >= began
+            if is_felt and (not kinds or one.fault.kind.startswith(kinds)):
+                yield one
 
     def harmful(self, began: float, ended: float) -> bool:
         """Whether a fault is felt that may make requests fail."""

@@ -70,7 +70,7 @@ def _check_left_over(evidence: Evidence) -> Iterator[str]:
     stopped = {row["id"] for row in facts.runners if row["state"] == "stopped"}
     for row in facts.accounts:
         if row["used_bytes"] != row["stored_bytes"]:
-            yield f"I12: the account of {row['actor_id']} says {row['used_bytes']}, stored are {row['stored_bytes']}"
+            yield f"I12: an account and what it counts differ: {row}"
     for row in facts.entries:
         if row["actor_id"] in destroyed:
             yield f"left over: storage of the destroyed {row['actor_id']}"
