@@ -71,7 +71,7 @@ def actor_json(actor: Actor, pool_error: Any = None) -> dict[str, Any]:
 
     `pool_error` is the active error of its pool, told in place of a mere lack of capacity.
     """
-    backs_off = actor.status == Actor.Status.BACKOFF
+    backed_off = actor.status in (Actor.Status.BACKOFF, Actor.Status.DESTROYED)
     shown = {
         "actor_id": actor.pk,
         "name": actor.name,
@@ -85,7 +85,7 @@ def actor_json(actor: Actor, pool_error: Any = None) -> dict[str, Any]:
         "connectable_ts": to_optional_ms(actor.connectable_at),
         "sleep_ts": to_optional_ms(actor.slept_at),
         "pending_allocation_ts": to_optional_ms(actor.pending_at),
-        "reschedule_ts": to_optional_ms(actor.state_due_at) if backs_off else None,
+        "reschedule_ts": to_optional_ms(actor.state_due_at) if backed_off else None,
         "destroy_ts": to_optional_ms(actor.destroyed_at),
     }
     error = _error_json(actor, pool_error)
