@@ -7,7 +7,7 @@ names the variable. Lengths of time are bare numbers with their unit in the name
 import secrets
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator import embedded
+from orchestrator.addresses import is_loopback
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -33,6 +34,7 @@ class Environment(BaseSettings):
     debug: bool = False
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
+    host: str = "127.0.0.1"  # where the web processes listen, unless told on their command line
     admin_token: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
@@ -62,7 +64,20 @@ class Environment(BaseSettings):
     gateway_body_bytes: int = Field(default=20 * 1024 * 1024, ge=0)
 
     serverless_streams: int = Field(default=2_000, ge=1)  # held by one connector process at the most
+    serverless_private: bool | None = (
+        None  # may endpoints have private addresses; unset: `private_endpoints_allowed`
+    )
     serverless_claim_ms: int = Field(default=5_000, ge=500)  # a connector silent for longer loses its streams
+
+    @property
+    def private_endpoints_allowed(self) -> bool:
+        """Whether endpoints may be on this machine or in a private network (DESIGN §11).
+
+        Unless said, only an engine that is itself reached from this machine alone may call them.
+        """
+        if self.serverless_private is not None:
+            return self.serverless_private
+        return is_loopback(self.host) and is_loopback(urlsplit(self.public_url).hostname or "")
 
     @field_validator("redis_url")
     @classmethod

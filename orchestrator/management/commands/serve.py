@@ -18,12 +18,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Where to listen, and by what."""
-        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--host", default=settings.ENV.host, help="default: TORPOR_HOST, or %(default)s")
         parser.add_argument("--port", type=int, default=6420)
         parser.add_argument("--server", choices=sorted(SERVERS), default="daphne")
 
     def handle(self, *_: Any, host: str, port: int, server: str, **__: Any) -> None:
         """Serve; a port in use is an error with status 1."""
+        settings.ENV = settings.ENV.model_copy(update={"host": host})
         try:
             serve(host, port, server, body_bytes=settings.ENV.gateway_body_bytes)
         except PortInUse as error:
