@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from django.conf import settings
 
+from gateway.access import admit
 from gateway.errors import (
     ActorNotFound,
     ActorReadyTimeout,
@@ -89,6 +90,7 @@ class GatewayRequest(LeanConsumer):
         path = self.scope["raw_path"].decode("latin-1")
         target = actor_target(path, self.scope["query_string"].decode("latin-1"), headers)
         body = await self._body()
+        await admit(target.actor_id, target.token or headers.get("x-rivet-token"))
         if not is_id(target.actor_id):
             raise ActorNotFound(actor_id=target.actor_id)
         start = request_start(target.actor_id, self.method, target.path, self.headers, body, self.ray_id)

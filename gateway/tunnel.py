@@ -12,6 +12,7 @@ Headers = list[tuple[bytes, bytes]]
 _VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[^\x00\r\n]*")
+_TOKEN = "x-rivet-token"
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection"}
 _BODYLESS_METHODS = {"GET", "HEAD"}
 _BODYLESS_STATUSES = {204, 304}
@@ -31,7 +32,8 @@ def request_start(
 ) -> ToClientRequestStart:
     """Return the one frame of a request. A GET or HEAD loses its body, which npm clients fail on.
 
-    Repeated headers are joined as HTTP allows; values that are not visible ASCII are dropped (PROTOCOL §5.2).
+    The token was for the gateway and stays there. Repeated headers are joined as HTTP allows; values that are
+    not visible ASCII are dropped (PROTOCOL §5.2).
     """
     bodyless = method in _BODYLESS_METHODS
     joined: dict[str, str] = {}
@@ -39,7 +41,7 @@ def request_start(
         if not _VISIBLE.fullmatch(raw_value):
             continue
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("ascii")
-        if bodyless and name == "content-length":
+        if name == _TOKEN or (bodyless and name == "content-length"):
             continue
         if name in joined:
             value = f"{joined[name]}{'; ' if name == 'cookie' else ', '}{value}"

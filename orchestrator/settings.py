@@ -36,6 +36,7 @@ class Environment(BaseSettings):
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
     host: str = "127.0.0.1"  # where the web processes listen, unless told on their command line
     admin_token: str = ""
+    auth: Literal["", "required"] = ""  # required: a token is asked for even if there is no admin's
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
     shards: int = Field(default=16, ge=1, le=4096)
@@ -68,6 +69,11 @@ class Environment(BaseSettings):
         None  # may endpoints have private addresses; unset: `private_endpoints_allowed`
     )
     serverless_claim_ms: int = Field(default=5_000, ge=500)  # a connector silent for longer loses its streams
+
+    @property
+    def auth_required(self) -> bool:
+        """Whether a token is asked for: from everybody, or from nobody."""
+        return bool(self.admin_token) or self.auth == "required"
 
     @property
     def private_endpoints_allowed(self) -> bool:
@@ -136,6 +142,8 @@ def _secret_key() -> str:
 
 DATABASES = {"default": _database()}
 SECRET_KEY = _secret_key()
+SECRET_KEY_LASTS = bool(ENV.secret_key) or (STATE_DIR / "secret_key").exists()
+"""Whether other processes have the same key, which runners' tickets are signed with."""
 DEBUG = ENV.debug
 ALLOWED_HOSTS = [host.strip() for host in ENV.allowed_hosts.split(",") if host.strip()]
 ROOT_URLCONF = "orchestrator.urls"
@@ -147,6 +155,8 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "orchestrator.formats"
 STATIC_URL = "/static/"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.public_url.startswith("https://")
+CSRF_TRUSTED_ORIGINS = [ENV.public_url] if ENV.public_url.startswith("https://") else []
 DATA_UPLOAD_MAX_NUMBER_FIELDS = None  # a list may be asked for by as many ids as a URL can hold
 
 INSTALLED_APPS = [

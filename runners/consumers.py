@@ -15,11 +15,12 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from orchestrator import lifespan
+from orchestrator import doorkeeper, lifespan
+from orchestrator.access import Right
 from orchestrator.bus import get_bus
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db
-from orchestrator.errors import BusOverloaded, OrchestratorError
+from orchestrator.errors import BusOverloaded, Forbidden, OrchestratorError
 from orchestrator.ids import new_id
 from orchestrator.namespaces import find_namespace
 from orchestrator.workflow.mailbox import postman
@@ -33,7 +34,8 @@ from runners.connection import (
     GoingAway,
     InitTimeout,
     PingTimeout,
-    check_token,
+    TokenMissing,
+    offered_token,
     parse_query,
     read_init,
 )
@@ -105,8 +107,13 @@ class RunnerSocket(LeanConsumer):
     async def _speak(self) -> OrchestratorError | None:
         """Hold the conversation; return why it is to be closed, None if the runner has closed it."""
         try:
-            check_token(self._offers, settings.ENV.admin_token)
-            registration = await self._introduce(parse_query(self.scope["query_string"]))
+            token = offered_token(self._offers)
+            if token is None and settings.ENV.auth_required:
+                raise TokenMissing(header="sec-websocket-protocol")
+            address = parse_query(self.scope["query_string"])
+            self._bearing = (Right.RUNNER, address.namespace, token)
+            await doorkeeper.authorise(*self._bearing)
+            registration = await self._introduce(address)
             return None if registration is None else await self._converse(registration)
         except OrchestratorError as error:
             return error
@@ -346,7 +353,10 @@ class RunnerSocket(LeanConsumer):
                 return self._end(PingTimeout())
             self._say(ToClientPing(_now_ms()))
             try:
+                await doorkeeper.authorise(*self._bearing)  # its token may have been revoked
                 await self._heartbeat(silent_ms)
+            except Forbidden as error:
+                return self._end(error)
             except Exception:  # a database that is away for a moment costs no connection
                 logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
 

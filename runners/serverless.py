@@ -19,6 +19,7 @@ from orchestrator import VERSION
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db, run_db_in
 from orchestrator.ids import new_id
+from orchestrator.tokens import ticket
 from orchestrator.workflow.mailbox import postman
 from runners import claims, polls
 from runners.claims import Claimed
@@ -172,7 +173,9 @@ class Connector(LeanConsumer):
             slots=request.slots,
             pool=request.pool,
             namespace=request.namespace,
-            token=settings.ENV.admin_token,
+            token=ticket(
+                namespace_id=request.namespace_id, namespace=request.namespace, lifespan=request.lifespan
+            ),
             version=VERSION,
         )
         sent = [(name.encode("ascii"), value.encode()) for name, value in headers.items()]

@@ -6,11 +6,12 @@ from ninja.errors import ValidationError
 
 from orchestrator import VERSION
 from orchestrator.api.answers import JsonRenderer, error_answer
-from orchestrator.api.token import AdminToken
+from orchestrator.api.token import ADMIN
 
 ROUTERS = (
     "orchestrator.api.system.router",
     "orchestrator.api.namespaces.router",
+    "orchestrator.api.tokens.router",
     "actors.api.router",
     "runners.api.router",
 )
@@ -32,7 +33,7 @@ def make_api() -> ManagementApi:
         version=VERSION,
         description="Serverless stateful actors: the management API.",
         urls_namespace="api",
-        auth=AdminToken(),
+        auth=ADMIN,
         renderer=JsonRenderer(),
         docs_decorator=require_safe,
     )

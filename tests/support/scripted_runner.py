@@ -80,6 +80,13 @@ def dial(url: str, offers: Sequence[str] = ("rivet",)) -> connect:
     )
 
 
+async def end_of(socket: ClientConnection) -> tuple[int | None, str]:
+    """Wait until the engine has closed a WebSocket and return the code and reason."""
+    async with asyncio.timeout(SOON_S):
+        await socket.wait_closed()
+    return socket.close_code, without_ray(socket.close_reason or "")
+
+
 class Request:
     """A request that has reached the runner, to be answered in whatever way."""
 

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from orchestrator.server import SERVERS, serve
 from orchestrator.server.listening import PortInUse
+from orchestrator.tokens import NO_SECRET_KEY, exposure
 
 
 class Command(BaseCommand):
@@ -23,7 +24,11 @@ class Command(BaseCommand):
         parser.add_argument("--server", choices=sorted(SERVERS), default="daphne")
 
     def handle(self, *_: Any, host: str, port: int, server: str, **__: Any) -> None:
-        """Serve; a port in use is an error with status 1."""
+        """Serve; a port in use, or a host where everybody could come in, is an error with status 1."""
+        if trouble := exposure(host):
+            raise CommandError(trouble)
+        if settings.ENV.auth_required and not settings.SECRET_KEY_LASTS:
+            raise CommandError(NO_SECRET_KEY)
         settings.ENV = settings.ENV.model_copy(update={"host": host})
         try:
             serve(host, port, server, body_bytes=settings.ENV.gateway_body_bytes)

@@ -8,9 +8,12 @@ import pytest
 from django.utils import timezone
 
 from actors.models import Actor
+from orchestrator.access import Right
 from orchestrator.db import run_db
+from orchestrator.errors import Forbidden
 from orchestrator.models import Namespace
 from orchestrator.redis import get_redis
+from orchestrator.tokens import authorise
 from runners import claims, serverless
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.protocol.codec import encode_serverless_init
@@ -104,11 +107,14 @@ async def test_the_request_has_the_headers_of_the_protocol(pool, connected, endp
         "x-rivet-runner-name": "pool",
         "x-rivet-namespace-name": "default",
         "x-rivet-namespace-id": "default",
-        "x-rivet-token": "token",
         "accept": "text/event-stream",
         "user-agent": "RivetEngine/0.1.0",
     }
     assert {name: sent.get(name) for name in wanted} == wanted
+    ticket = sent["x-rivet-token"]
+    assert authorise(Right.RUNNER, "default", ticket).namespace == "default"
+    with pytest.raises(Forbidden):  # whoever has the endpoint is no admin
+        authorise(Right.ADMIN, "default", ticket)
 
 
 async def fail_with_status(request):

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from orchestrator.errors import Forbidden
 from orchestrator.ids import new_id
 from runners.connection import (
     Address,
@@ -13,8 +12,7 @@ from runners.connection import (
     Events,
     InvalidInitialPacket,
     InvalidUrl,
-    TokenMissing,
-    check_token,
+    offered_token,
     parse_query,
     read_init,
 )
@@ -82,17 +80,15 @@ def test_a_query_that_lacks_something_is_refused(query):
         parse_query(query)
 
 
-def test_without_a_token_of_the_engine_any_offer_is_good():
-    check_token([], "")
-    check_token(["rivet", "rivet_token.anything"], "")
+def test_a_token_is_found_wherever_it_stands_among_the_offers():
+    assert offered_token(["rivet_token.secret", "rivet"]) == "secret"
+    assert offered_token(["rivet", "rivet_token.a.b-c", "rivet_token.later"]) == "a.b-c"
 
 
-def test_the_engines_token_must_be_among_the_offers():
-    check_token(["rivet_token.secret", "rivet"], "secret")
-    with pytest.raises(TokenMissing):
-        check_token(["rivet"], "secret")
-    with pytest.raises(Forbidden):
-        check_token(["rivet", "rivet_token.Secret"], "secret")
+def test_without_an_offer_there_is_no_token():
+    for offers in ([], ["rivet"], ["rivet_tokensecret"]):
+        assert offered_token(offers) is None
+    assert offered_token(["rivet_token."]) == ""
 
 
 INIT = ToServerInit("pool", 1, 10, None, None)
