@@ -59,6 +59,23 @@ def list_actors(
     return list(merge(*pages, key=lambda actor: (actor.created_at, actor.pk), reverse=True))[:limit]
 
 
+def choose_actors(
+    *,
+    namespace: Namespace,
+    ids: Collection[str] | None = None,
+    name: str | None = None,
+    key: str | None = None,
+    pool_name: str | None = None,
+    status: str | None = None,
+    living: bool = True,
+) -> QuerySet[Actor]:
+    """Return the actors of a namespace to which all that is given applies, newest first."""
+    given = {"pk__in": ids, "name": name, "key": key, "pool_name": pool_name, "status": status}
+    rows = Actor.objects.defer(*_NOT_SHOWN).filter(namespace=namespace)
+    rows = rows.filter(**{column: value for column, value in given.items() if value is not None})
+    return (rows.filter(destroyed_at=None) if living else rows).order_by("-created_at", "-pk")
+
+
 def actors_json(actors: Sequence[Actor]) -> list[dict[str, Any]]:
     """Return the actors as the API shows them, in their order."""
     waiting = {(actor.namespace_id, actor.pool_name) for actor in actors if _has_no_capacity(actor)}
