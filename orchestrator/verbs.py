@@ -70,7 +70,7 @@ class Verbs(BaseCommand):
             self.stdout.write(line)
         return None
 
-    def do_to_all(self, ids: Sequence[str], done: str, act: Callable[[str], None]) -> None:
+    def work_through(self, ids: Sequence[str], done: str, act: Callable[[str], None]) -> None:
         """Do something to many rows, several at a time, and say how far it is; one that fails stops no other.
 
         `done` is what has then happened to each, as in "17 destroyed".

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -238,6 +239,22 @@ class TestTokens:
 def test_an_unknown_namespace_is_told(db, noun):
     with pytest.raises(CommandError, match=r"namespace\.not_found"):
         run(*noun.split(), "--namespace", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("noun", "verbs"),
+    [
+        ("actors", "create destroy explain list reschedule show sleep timeline wake"),
+        ("runners", "drain evict list show"),
+        ("pools", "create destroy drain list show"),
+        ("tokens", "create list revoke"),
+    ],
+    ids=["actors", "runners", "pools", "tokens"],
+)
+def test_the_help_lists_the_verbs(noun, verbs, capsys):
+    with pytest.raises(SystemExit):
+        call_command(noun, "--help")
+    assert re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE) == verbs.split()
 
 
 class TestProgress:

@@ -126,7 +126,7 @@ class Command(Verbs):
         rows = {row.pk: row for row in self._rows(options, living=ids is None, ids=ids)}
         if unknown := [id_ for id_ in ids or () if id_ not in rows]:
             raise CommandError(f"not in this namespace: {', '.join(unknown)}")
-        self.do_to_all(list(rows), done, lambda id_: act(rows[id_]))
+        self.work_through(list(rows), done, lambda id_: act(rows[id_]))
 
 
 def _shown(actor: Actor, shown: dict[str, Any]) -> dict[str, Any]:

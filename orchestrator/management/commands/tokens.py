@@ -55,4 +55,4 @@ class Command(Verbs):
         """Revoke tokens, for good."""
         namespace = find_namespace(options["namespace"])
         rows = {id_: tokens.find_token(namespace=namespace, token_id=id_) for id_ in options["token"]}
-        self.do_to_all(list(rows), "revoked", lambda id_: tokens.revoke_token(rows[id_]))
+        self.work_through(list(rows), "revoked", lambda id_: tokens.revoke_token(rows[id_]))

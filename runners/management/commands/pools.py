@@ -72,13 +72,15 @@ class Command(Verbs):
             after=None,
         )
         runners = {row.pk: row for row in rows}
-        self.do_to_all(list(runners), "told to drain", lambda id_: services.drain_runner(runner=runners[id_]))
+        self.work_through(list(runners), "told to drain", lambda id_: services.drain_runner(runner=runners[id_]))
 
     def do_destroy(self, options: dict[str, Any]) -> None:
         """Remove a pool's configuration. Its actors stay; runners the engine has started are drained."""
         pool = self._pool(options)
         namespace = pool.namespace
-        self.do_to_all([pool.name], "removed", lambda name: configs.delete_config(namespace=namespace, name=name))
+        self.work_through(
+            [pool.name], "removed", lambda name: configs.delete_config(namespace=namespace, name=name)
+        )
 
     def _pool(self, options: dict[str, Any]) -> RunnerConfig:
         rows = list_configs_by_name(namespace=find_namespace(options["namespace"]), names=[options["pool"]])

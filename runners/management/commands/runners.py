@@ -64,7 +64,7 @@ class Command(Verbs):
 
     def _each(self, options: dict[str, Any], done: str, act: Callable[[Runner], None]) -> None:
         rows = {row.pk: row for row in self._rows(options, chosen(options, FILTERS))}
-        self.do_to_all(list(rows), done, lambda id_: act(rows[id_]))
+        self.work_through(list(rows), done, lambda id_: act(rows[id_]))
 
     def _rows(self, options: dict[str, Any], ids: list[str] | None) -> list[Runner]:
         namespace = find_namespace(options["namespace"])
