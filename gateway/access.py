@@ -1,6 +1,7 @@
 """Who may call which actor: the check of a request's token, without a query where it was made before (API §1.3).
 
-The token is that of the path (`ID@TOKEN`), else of `x-rivet-token`, else of the subprotocol `rivet_token.TOKEN`.
+The token is that of the path (`ID@TOKEN`, or the parameter `rvt-token`), else of `x-rivet-token`, else of the
+subprotocol `rivet_token.TOKEN`.
 """
 
 from collections import OrderedDict
@@ -9,6 +10,7 @@ from django.conf import settings
 
 from actors.models import Actor
 from gateway.errors import ActorNotFound
+from gateway.routing import Target
 from orchestrator import doorkeeper
 from orchestrator.access import Right
 from orchestrator.db import run_db
@@ -20,27 +22,22 @@ CAPACITY = 100_000
 _namespace_of: OrderedDict[str, str] = OrderedDict()
 
 
-async def admit(actor_id: str, token: str | None) -> None:
-    """Let the bearer of a token call an actor, which is known by its id.
+async def admit(target: Target) -> None:
+    """Let whoever has the target's token call its actor; before anything is looked up, or made, for them.
 
     Raises:
-        Forbidden: no token is given, or one that does not let its bearer call actors.
-        ActorNotFound: there is no such actor, or it is in a namespace that is none of the bearer's business.
+        Forbidden: no token is given, or one that does not let its bearer call actors, or those of the namespace
+            that a query names.
+        ActorNotFound: there is no actor of this id, or it is in a namespace that is none of the bearer's business.
     """
     if not settings.ENV.auth_required:
         return
-    bearer = await doorkeeper.authorise(Right.CLIENT, None, token)
-    if bearer.namespace_id and not bearer.belongs_to(await _namespace(actor_id)):
-        raise ActorNotFound(actor_id=actor_id)
-
-
-async def admit_to(namespace: str, token: str | None) -> None:
-    """Let the bearer of a token call actors of the namespace of this name, and make them.
-
-    Raises:
-        Forbidden: no token is given, or one that does not allow it.
-    """
-    await doorkeeper.authorise(Right.CLIENT, namespace, token)
+    if not isinstance(target.actor, str):
+        await doorkeeper.authorise(Right.CLIENT, target.actor.namespace, target.token)
+        return
+    bearer = await doorkeeper.authorise(Right.CLIENT, None, target.token)
+    if bearer.namespace_id and not bearer.belongs_to(await _namespace(target.actor)):
+        raise ActorNotFound(actor_id=target.actor)
 
 
 async def _namespace(actor_id: str) -> str:

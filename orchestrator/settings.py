@@ -5,6 +5,7 @@ names the variable. Lengths of time are bare numbers with their unit in the name
 """
 
 import secrets
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
@@ -35,6 +36,7 @@ class Environment(BaseSettings):
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
     host: str = "127.0.0.1"  # where the web processes listen, unless told on their command line
+    valid_hosts: str = ""  # comma-separated: where runners may connect, with or without port; empty: anywhere
     admin_token: str = ""
     auth: Literal["", "required"] = ""  # required: a token is asked for even if there is no admin's
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
@@ -56,13 +58,32 @@ class Environment(BaseSettings):
     actor_stop_ms: int = Field(default=1_800_000, ge=100)
     actor_pending_ms: int = Field(default=60_000, ge=100)  # longest wait for a slot after a wake or a restart
 
+    actor_storage_bytes: int = Field(default=10 * 1024**3, ge=0)  # quota of one actor's key-value storage
+    storage_threads: int = Field(default=4, ge=1, le=64)  # storage calls at a time in one web process
+
     gateway_ready_ms: int = Field(default=30_000, ge=100)
     gateway_request_ms: int = Field(default=60_000, ge=100)
+    gateway_proof_ms: int = Field(
+        default=5_000, ge=0
+    )  # to answer, for a returned runner that may have lost a request
     gateway_response_start_ms: int = Field(default=300_000, ge=100)
     gateway_repeat_wake_ms: int = Field(default=1_400, ge=50)
     gateway_rewakes: int = Field(default=8, ge=0)
     gateway_retry_pause_ms: int = Field(default=150, ge=0)  # before the second attempt; doubles with each
+    gateway_socket_open_ms: int = Field(default=15_000, ge=100)  # an actor has so long to accept a WebSocket
+    gateway_socket_unacked_ms: int = Field(default=30_000, ge=100)  # and to acknowledge a message of one
+    gateway_socket_unacked_bytes: int = Field(default=128 * 1024 * 1024, ge=0)  # kept of one until then
+    gateway_lease_ms: int = Field(default=15_000, ge=300)  # a gateway silent for longer has lost its WebSockets
     gateway_body_bytes: int = Field(default=20 * 1024 * 1024, ge=0)
+    gateway_headers: int = Field(default=100, ge=1)  # of one request
+    gateway_header_bytes: int = Field(default=16 * 1024, ge=1)  # one header, name and value
+    # The following hold for each web process; 0 is no limit.
+    gateway_actor_requests: int = Field(default=1_000, ge=0)  # of one actor, at a time
+    gateway_actor_sockets: int = Field(default=1_000, ge=0)
+    gateway_ip_requests: int = Field(default=0, ge=0)  # of one client address, per window
+    gateway_ip_window_ms: int = Field(default=60_000, ge=100)
+    gateway_ip_in_flight: int = Field(default=0, ge=0)  # of one client address, at a time
+    trusted_proxies: str = ""  # comma-separated addresses or networks whose X-Forwarded-For is believed
 
     serverless_streams: int = Field(default=2_000, ge=1)  # held by one connector process at the most
     serverless_private: bool | None = (
@@ -74,6 +95,13 @@ class Environment(BaseSettings):
     def auth_required(self) -> bool:
         """Whether a token is asked for: from everybody, or from nobody."""
         return bool(self.admin_token) or self.auth == "required"
+
+    def exposure(self, host: str) -> str | None:
+        """Return why the engine must not listen there, None if it may: without a token it stays on loopback."""
+        if self.auth_required or is_loopback(host):
+            return None
+        where = host or "every address"
+        return f"without a token the engine listens on loopback only: set TORPOR_ADMIN_TOKEN to listen on {where}"
 
     @property
     def private_endpoints_allowed(self) -> bool:
@@ -90,6 +118,13 @@ class Environment(BaseSettings):
     def _known_scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            ip_network(part, strict=False)
         return value
 
     @field_validator("public_url")
@@ -144,6 +179,7 @@ DATABASES = {"default": _database()}
 SECRET_KEY = _secret_key()
 SECRET_KEY_LASTS = bool(ENV.secret_key) or (STATE_DIR / "secret_key").exists()
 """Whether other processes have the same key, which runners' tickets are signed with."""
+NO_SECRET_KEY = "TORPOR_SECRET_KEY: must be set, the same for all processes, where a token is asked for"
 DEBUG = ENV.debug
 ALLOWED_HOSTS = [host.strip() for host in ENV.allowed_hosts.split(",") if host.strip()]
 ROOT_URLCONF = "orchestrator.urls"

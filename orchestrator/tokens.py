@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from orchestrator import access
 from orchestrator.access import Bearer, Right, Scope
-from orchestrator.addresses import is_loopback
 from orchestrator.errors import BadRequest, Forbidden, TokenNotFound
 from orchestrator.models import AccessToken, Namespace
 from orchestrator.moments import to_ms, to_optional_ms
@@ -22,7 +21,6 @@ from orchestrator.redis import get_redis
 
 CHANNEL = "torpor:tokens"
 """Where it is told that a token was made or revoked, so that nobody remembers it otherwise."""
-NO_SECRET_KEY = "TORPOR_SECRET_KEY: must be set, the same for all processes, where a token is asked for"
 MAX_LABEL = 100
 SECRET_BYTES = 32
 TICKET_MARGIN = timedelta(minutes=1)
@@ -127,21 +125,12 @@ def is_admin(token: str) -> bool:
     return bool(expected) and access.same(token, expected)
 
 
-def exposure(host: str) -> str | None:
-    """Return why the engine must not listen there, None if it may: without a token it stays on this machine."""
-    if settings.ENV.auth_required or is_loopback(host):
-        return None
-    return (
-        f"without a token the engine listens on loopback only: set TORPOR_ADMIN_TOKEN to listen on {host or '*'}"
-    )
-
-
 def ticket(*, namespace_id: str, namespace: str, lifespan: timedelta) -> str:
     """Return what a runner that we start ourselves shows when it connects; empty where nothing is asked for."""
     if not settings.ENV.auth_required:
         return ""
     if not settings.SECRET_KEY_LASTS:
-        raise ImproperlyConfigured(NO_SECRET_KEY)
+        raise ImproperlyConfigured(settings.NO_SECRET_KEY)
     expires_at = timezone.now() + lifespan + TICKET_MARGIN
     return access.sign_ticket(_ticket_key(), namespace_id=namespace_id, namespace=namespace, expires_at=expires_at)
 

@@ -3,6 +3,8 @@
 What is asked is read from the tables of URLs, so that an endpoint nobody has thought about fails here.
 """
 
+from urllib.parse import urlencode
+
 import httpx
 import pytest
 from django.contrib import admin
@@ -42,6 +44,7 @@ OPERATIONS = {
     ("delete", "/actors/{actor_id}"): Right.CLIENT,
     ("post", "/actors/{actor_id}/sleep"): Right.CLIENT,
     ("post", "/actors/{actor_id}/reschedule"): Right.CLIENT,
+    ("get", "/actors/{actor_id}/kv/keys/{key}"): Right.READ,
     ("get", "/runners"): Right.READ,
     ("get", "/runners/names"): Right.READ,
     ("get", "/envoys"): Right.READ,
@@ -129,31 +132,85 @@ def test_pages_that_tell_nothing_are_open_to_everybody(secrets, path):
     assert Management(None).send("GET", path).status in (200, 308)
 
 
-@pytest.mark.parametrize("form", ["path", "header", "target"])
-async def test_an_actor_is_open_to_those_who_may_call_it(engine_url, secrets, namespace, form):
-    actor = await run_db(make_actor, namespace)
+@pytest.fixture
+async def actor(namespace):
+    """An actor that nobody wakes."""
+    return await run_db(make_actor, namespace, key="k")
+
+
+REQUESTS = ["path", "header", "target", "query"]
+HANDSHAKES = ["path", "header", "subprotocol", "target", "query"]
+
+
+@pytest.mark.parametrize("form", REQUESTS)
+async def test_an_actor_is_open_to_those_who_may_call_it(engine_url, secrets, actor, form):
     async with httpx.AsyncClient(base_url=engine_url) as client:
         for caller, rights in CALLERS.items():
             answer = await client.get(**_call(form, actor.pk, secrets[caller]))
-            told = answer.json()
-            let_in = (answer.status_code, told["code"]) == (503, "actor_ready_timeout")  # nobody wakes it
-            assert let_in is (SOCKETS[Destination.ACTOR] in rights), (caller, told)
-            if caller == "another namespace":
-                assert (answer.status_code, told["group"], told["code"]) == (404, "actor", "not_found")
-            elif not let_in:
-                assert (answer.status_code, told["group"], told["code"]) == (403, "api", "forbidden")
+            told = f"{answer.json()['group']}.{answer.json()['code']}"
+            assert (answer.status_code, told) == _expected(form, caller, rights), (caller, told)
             assert str(secrets[caller]) not in answer.text
 
 
+@pytest.mark.parametrize("form", HANDSHAKES)
+async def test_an_actors_websocket_is_open_to_those_who_may_call_it(engine_url, secrets, actor, form):
+    for caller, rights in CALLERS.items():
+        path, offers, headers = _handshake(form, actor.pk, secrets[caller])
+        async with dial(f"{engine_url.replace('http', 'ws', 1)}{path}", offers, headers) as socket:
+            assert await end_of(socket) == (1011, _expected(form, caller, rights)[1]), caller
+            assert socket.subprotocol == "rivet"
+
+
+def _expected(form, caller, rights):
+    """Return what a caller hears: one who is let in waits in vain, as no worker runs."""
+    if SOCKETS[Destination.ACTOR] in rights:
+        return 503, "guard.actor_ready_timeout"
+    if caller == "another namespace" and form != "query":
+        return 404, "actor.not_found"  # it may call actors, but there are none of this id for it
+    return 403, "api.forbidden"
+
+
 def _call(form, actor_id, token):
+    header = {} if token is None else {"x-rivet-token": token}
     match form:
         case "path":
             return {"url": f"/gateway/{actor_id}" + ("" if token is None else f"@{token}") + "/x"}
         case "header":
-            return {"url": f"/gateway/{actor_id}/x", "headers": {} if token is None else {"x-rivet-token": token}}
+            return {"url": f"/gateway/{actor_id}/x", "headers": header}
+        case "query":
+            return {"url": _query_path(token)}
         case _:
-            headers = {"x-rivet-target": "actor", "x-rivet-actor": actor_id}
-            return {"url": "/request/x", "headers": headers | ({} if token is None else {"x-rivet-token": token})}
+            return {
+                "url": "/request/x",
+                "headers": {"x-rivet-target": "actor", "x-rivet-actor": actor_id} | header,
+            }
+
+
+def _handshake(form, actor_id, token):
+    offer = [] if token is None else [f"rivet_token.{token}"]
+    match form:
+        case "subprotocol":
+            return f"/gateway/{actor_id}/x", ["rivet", *offer], {}
+        case "target":
+            return "/x", ["rivet", "rivet_target.actor", f"rivet_actor.{actor_id}", *offer], {}
+        case _:
+            call = _call(form, actor_id, token)
+            return call["url"], ["rivet"], call.get("headers", {})
+
+
+def _query_path(token, **more):
+    asked = {"rvt-namespace": "default", "rvt-method": "get", "rvt-key": "k"} | more
+    return f"/gateway/counter/x?{urlencode(asked if token is None else asked | {'rvt-token': token})}"
+
+
+async def test_nothing_is_made_for_those_who_may_not_call_it(engine_url, secrets, namespace):
+    making = {"rvt-method": "getOrCreate", "rvt-pool": "pool"}
+    async with httpx.AsyncClient(base_url=engine_url) as client:
+        for caller, rights in CALLERS.items():
+            answer = await client.get(_query_path(secrets[caller], **making))
+            let_in = answer.json()["code"] == "no_runner_config_configured"
+            assert let_in is (SOCKETS[Destination.ACTOR] in rights), (caller, answer.text)
+            assert let_in or answer.status_code == 403
 
 
 async def test_an_actor_that_does_not_exist_is_nobodys_secret(engine_url, secrets):

@@ -8,7 +8,6 @@ from django.core.management.base import BaseCommand, CommandError
 
 from orchestrator.server import SERVERS, serve
 from orchestrator.server.listening import PortInUse
-from orchestrator.tokens import NO_SECRET_KEY, exposure
 
 
 class Command(BaseCommand):
@@ -25,10 +24,10 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, host: str, port: int, server: str, **__: Any) -> None:
         """Serve; a port in use, or a host where everybody could come in, is an error with status 1."""
-        if trouble := exposure(host):
+        if trouble := settings.ENV.exposure(host):
             raise CommandError(trouble)
         if settings.ENV.auth_required and not settings.SECRET_KEY_LASTS:
-            raise CommandError(NO_SECRET_KEY)
+            raise CommandError(settings.NO_SECRET_KEY)
         settings.ENV = settings.ENV.model_copy(update={"host": host})
         try:
             serve(host, port, server, body_bytes=settings.ENV.gateway_body_bytes)

@@ -31,7 +31,6 @@ from orchestrator.console import Console
 from orchestrator.server import SERVERS
 from orchestrator.server.listening import PortInUse, listen
 from orchestrator.supervisor import BootFailed, ChildSpec, Supervisor
-from orchestrator.tokens import exposure
 
 READY_SECONDS = 60.0
 HEALTH_SECONDS = 5.0  # one question, which asks a worker in turn
@@ -114,7 +113,7 @@ class Command(BaseCommand):
         state = (options["state"] or settings.STATE_DIR).resolve()
         plan = Plan(options["host"], options["port"], options["server"], options["workers"], state)
         color = options["force_color"] or (supports_color() and not options["no_color"])
-        trouble = exposure(plan.host) or _listening_trouble(plan)
+        trouble = settings.ENV.exposure(plan.host) or _listening_trouble(plan)
         if trouble and not state.exists():
             raise CommandError(trouble)
         try:

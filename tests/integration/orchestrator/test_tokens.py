@@ -212,11 +212,11 @@ class TestListening:
             call_command("serve", host="0.0.0.0")
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
-    def test_on_loopback_it_needs_none(self, host):
-        assert tokens.exposure(host) is None
+    def test_on_loopback_it_needs_none(self, host, settings):
+        assert settings.ENV.exposure(host) is None
 
-    def test_with_a_token_it_may_listen_anywhere(self, closed):
-        assert tokens.exposure("0.0.0.0") is None
+    def test_with_a_token_it_may_listen_anywhere(self, closed, settings):
+        assert settings.ENV.exposure("0.0.0.0") is None
 
 
 def test_a_token_is_never_logged(api, closed, caplog):
