@@ -24,6 +24,7 @@ from actors.schemas import (
 from actors.selectors import actor_json, actors_json
 from orchestrator.api.schemas import Done, pagination
 from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId, PathText
+from orchestrator.api.token import CLIENT, READ
 from orchestrator.datacenters import check_datacenters
 from orchestrator.errors import BadRequest
 from orchestrator.namespaces import find_namespace
@@ -35,7 +36,7 @@ MAX_IDS = 32
 router = Router(tags=["actors"])
 
 
-@router.post("/actors", response=NewActor, exclude_unset=True, operation_id="actors_create")
+@router.post("/actors", auth=CLIENT, response=NewActor, exclude_unset=True, operation_id="actors_create")
 def create_actor(request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[ActorBody]) -> dict[str, Any]:
     """Create an actor and start it; the answer does not wait for the start."""
     namespace = find_namespace(query.namespace)
@@ -51,7 +52,7 @@ def create_actor(request: HttpRequest, query: FromQuery[InNamespace], body: From
     return {"actor": actor_json(actor)}
 
 
-@router.put("/actors", response=ActorOfKey, exclude_unset=True, operation_id="actors_get_or_create")
+@router.put("/actors", auth=CLIENT, response=ActorOfKey, exclude_unset=True, operation_id="actors_get_or_create")
 def get_or_create_actor(
     request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[KeyedActorBody]
 ) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def get_or_create_actor(
     return {"actor": shown, "created": created}
 
 
-@router.get("/actors", response=Actors, exclude_unset=True, operation_id="actors_list")
+@router.get("/actors", auth=READ, response=Actors, exclude_unset=True, operation_id="actors_list")
 def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str, Any]:
     """List actors by ids, by name, or by name and key; newest first."""
     ids = _checked_ids(query)
@@ -92,7 +93,7 @@ def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str
     return _page(rows)
 
 
-@router.get("/actors/names", response=ActorNames, operation_id="actors_list_names")
+@router.get("/actors/names", auth=READ, response=ActorNames, operation_id="actors_list_names")
 def list_names(request: HttpRequest, query: FromQuery[ActorNamesQuery]) -> dict[str, Any]:
     """List every name an actor of the namespace ever had, and those announced by runners."""
     namespace = find_namespace(query.namespace)
@@ -100,14 +101,14 @@ def list_names(request: HttpRequest, query: FromQuery[ActorNamesQuery]) -> dict[
     return {"names": names_json(names), "pagination": {"cursor": names[-1].name if names else None}}
 
 
-@router.delete("/actors/{actor_id}", response=Done, operation_id="actors_delete")
+@router.delete("/actors/{actor_id}", auth=CLIENT, response=Done, operation_id="actors_delete")
 def delete_actor(request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace]) -> dict[str, Any]:
     """Destroy an actor; the answer comes when it is destroyed, whatever its runner does."""
     services.destroy_actor(actor=_actor(actor_id, query))
     return {}
 
 
-@router.post("/actors/{actor_id}/sleep", response=Done, operation_id="actors_sleep")
+@router.post("/actors/{actor_id}/sleep", auth=CLIENT, response=Done, operation_id="actors_sleep")
 def sleep_actor(
     request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
 ) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def sleep_actor(
     return {}
 
 
-@router.post("/actors/{actor_id}/reschedule", response=Done, operation_id="actors_reschedule")
+@router.post("/actors/{actor_id}/reschedule", auth=CLIENT, response=Done, operation_id="actors_reschedule")
 def reschedule_actor(
     request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
 ) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def reschedule_actor(
     return {}
 
 
-@router.get("/actors/{actor_id}/kv/keys/{key}", response=StoredValue, operation_id="actors_kv_get")
+@router.get("/actors/{actor_id}/kv/keys/{key}", auth=READ, response=StoredValue, operation_id="actors_kv_get")
 def get_value(
     request: HttpRequest, actor_id: PathId, key: PathText, query: FromQuery[InNamespace]
 ) -> dict[str, Any]:

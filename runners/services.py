@@ -1,4 +1,4 @@
-"""What the runner's socket does to rows: register, heartbeat, disconnect, acknowledge; and draining by hand."""
+"""What the runner's socket does to rows: register, heartbeat, disconnect, acknowledge; and goodbyes by hand."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -179,6 +179,20 @@ def disconnect(*, runner_id: str, socket_id: str) -> None:
     """Note that the socket is closed, and tell the runner's workflow."""
     if Runner.objects.filter(pk=runner_id, socket_id=socket_id).update(socket_id=""):
         mailbox.post_on_commit(RUNNERS, runner_id, {"t": "disconnected", "socket_id": socket_id})
+
+
+def drain_runner(*, runner: Runner, grace: timedelta | None = None) -> None:
+    """Give a runner no more actors and, after its pool's grace or this one, evict it."""
+    if grace is None:
+        pool = RunnerConfig.objects.filter(namespace_id=runner.namespace_id, name=runner.name, deleted_at=None)
+        grace = drain_grace(pool.first())
+    grace_ms = int(grace.total_seconds() * 1000)
+    mailbox.post(RUNNERS, runner.pk, {"t": "drain", "grace_ms": grace_ms, "by": "operator"})
+
+
+def evict_runner(*, runner: Runner) -> None:
+    """Take a runner's actors off and close its socket, not to reconnect."""
+    mailbox.post(RUNNERS, runner.pk, {"t": "evict", "by": "operator"})
 
 
 def command_log(*, runner_id: str, after_seq: int) -> tuple[int, list[Command]]:
