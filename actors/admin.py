@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from actors.explain import explain
+from actors.explain import explain, in_words
 from actors.models import Actor
 from actors.timeline import actor_timeline
 from orchestrator.admin import NOTHING, ReadOnlyAdmin, arrows, linked, list_link, moment, preformatted
@@ -83,7 +83,9 @@ class ActorAdmin(ReadOnlyAdmin):
     @admin.display(description="explanation")
     def explanation(self, row: Actor) -> SafeString:
         """Show the step it is at, since when, what was tried, and what comes next."""
-        return preformatted(json.dumps(explain(row), indent=2, ensure_ascii=False))
+        told = explain(row)
+        words = "\n".join(in_words(told))
+        return preformatted(f"{words}\n\n{json.dumps(told, indent=2, ensure_ascii=False)}")
 
     @admin.display(description="arrows")
     def timeline(self, row: Actor) -> SafeString | str:

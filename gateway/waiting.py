@@ -50,7 +50,10 @@ class Waker:
                 if not look.exists or (look.destroyed and not again):  # it was gone before anybody waited
                     self.failure = ActorNotFound(actor_id=self.watch.actor_id)
                 elif look.pool_error is not None:
-                    self.failure = ActorRunnerFailed(actor_id=self.watch.actor_id, reason=look.pool_error)
+                    told = await run_db(looks.explain_actor, self.watch.actor_id)
+                    self.failure = ActorRunnerFailed(
+                        actor_id=self.watch.actor_id, reason=look.pool_error, explain=told
+                    )
                 if not look.connectable:
                     self.watch.woken_by_us = True
                 self.watch.look(look)

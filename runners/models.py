@@ -35,6 +35,7 @@ class RunnerConfig(models.Model):
     drain_grace_period = models.DurationField(null=True, blank=True)
     drain_on_version_upgrade = models.BooleanField(default=True)
     metadata_poll_interval = models.DurationField(null=True, blank=True)
+    paused = models.BooleanField(default=False)  # by hand: no runner is started
     options = models.JSONField(default=dict, blank=True)  # accepted and shown again, without effect here
     metadata = models.JSONField(null=True, blank=True)
     endpoint_epoch = models.PositiveIntegerField(default=0)  # grows when url or headers change
@@ -102,6 +103,7 @@ class Runner(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     state = models.CharField(max_length=10, choices=State.choices, default=State.LIVE)
+    cordoned = models.BooleanField(default=False)  # by hand: gets no new actors
     holds_key = models.BooleanField(default=True)  # a reconnect with its key finds it
     socket_id = models.CharField(max_length=30, default="", blank=True)  # its socket; empty: none
     connected_at = models.DateTimeField()

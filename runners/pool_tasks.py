@@ -72,7 +72,9 @@ def _advance_pool(row: RunnerConfig, signals: Iterable[pool.Signal], outbox: Out
         state, heard = pool.hear(state, signal, config, now)
         effects += heard
     demand = count_demand((row.namespace_id, row.name)) if config.wanted else 0
-    plan = pool.plan(state, config, demand, _used(state), now)
+    runners = _runners(state)
+    used = {pk: used_slots for pk, used_slots, _ in runners}
+    plan = pool.plan(state, config, demand, used, now, [pk for pk, _, cordoned in runners if cordoned])
     for name in _COLUMNS[:6]:
         setattr(row, name, getattr(plan.state, name))
     row.desired, row.due_at = plan.desired, plan.due
@@ -141,6 +143,7 @@ def _config(row: RunnerConfig) -> pool.Config:
         lifespan=row.request_lifespan or timedelta(days=365),
         grace=row.grace,
         epoch=row.endpoint_epoch,
+        paused=row.paused,
     )
 
 
@@ -166,9 +169,11 @@ def _store(connection: ServerlessConnection, request: pool.Request) -> None:
     connection.save(update_fields=["state", *(name for name in _SHARED if name != "created_at")])
 
 
-def _used(state: pool.State) -> dict[str, int]:
+def _runners(state: pool.State) -> list[tuple[str, int, bool]]:
+    """Return id, slots in use and whether it is cordoned, of each runner of the requests."""
     ids = [request.runner_id for request in state.requests.values() if request.runner_id]
-    return dict(Runner.objects.filter(pk__in=ids).values_list("pk", "used_slots")) if ids else {}
+    known = Runner.objects.filter(pk__in=ids)
+    return list(known.values_list("pk", "used_slots", "cordoned")) if ids else []
 
 
 def _mark_poisoned(pool_id: str, error: str) -> None:

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
-from orchestrator.workflow import mailbox
+from orchestrator.workflow import echo, mailbox
 from orchestrator.workflow.hints import hint
 from orchestrator.workflow.mailbox import Letter
 
@@ -69,6 +69,17 @@ def sweep(now: datetime) -> int:
         if watched.waiting(now):
             hint(watched.channel)
     return len(letters)
+
+
+def ask_for_echoes() -> None:
+    """Ask every queue and watched channel for an echo, so that how old the last one is means something."""
+    for queue in queues():
+        echo.ask(queue)
+
+
+def queues() -> list[str]:
+    """Return the names of all that must be served: the workers' queue, and the watched channels."""
+    return [app.conf.task_default_queue, *(watched.channel for watched in _watched)]
 
 
 def _backlogs(workflow: str) -> list[int]:
