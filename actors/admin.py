@@ -1,22 +1,25 @@
 """The admin's pages of actors: what they are, why, and what happened to them."""
 
 import json
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from actors.explain import explain, in_words
 from actors.models import Actor
+from actors.pages import picture, timeline_page, wakes_table
 from actors.timeline import actor_timeline
 from orchestrator.admin import NOTHING, ReadOnlyAdmin, arrows, linked, list_link, moment, preformatted
 from orchestrator.models import TimelineEntry
-from orchestrator.pictures import mermaid
 
-SHOWN = 200
-"""The actor's newest arrows on its page; `manage.py timeline` shows all."""
+SHOWN = 60
+"""The actor's newest arrows on its page; the page of its timeline shows more."""
 
 
 @admin.register(Actor)
@@ -60,10 +63,18 @@ class ActorAdmin(ReadOnlyAdmin):
             },
         ),
         ("Why", {"fields": ("explanation",)}),
-        ("Timeline", {"fields": ("timeline",)}),
-        ("Sequence diagram", {"fields": ("picture",), "classes": ("collapse",)}),
+        ("What happened", {"fields": ("more", "wakes", "picture")}),
+        ("Arrows", {"fields": ("timeline",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("pool", "runner", "explanation", "timeline", "picture")
+    readonly_fields = ("pool", "runner", "explanation", "more", "wakes", "picture", "timeline")
+
+    class Media:
+        css = {"all": ("torpor/admin.css",)}
+
+    def get_urls(self) -> list[Any]:
+        """Add the page of the timeline."""
+        view = self.admin_site.admin_view(partial(timeline_page, site=self.admin_site))
+        return [path("<str:actor_id>/timeline/", view, name="actors_actor_timeline"), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Actor]:
         """Leave out the input, which may be a megabyte."""
@@ -92,10 +103,22 @@ class ActorAdmin(ReadOnlyAdmin):
         """Show what happened to it."""
         return arrows(_timeline(row))
 
-    @admin.display(description="Mermaid source")
+    @admin.display(description="timeline")
+    def more(self, row: Actor) -> SafeString:
+        """Lead to the page with all of it, and parts of it."""
+        url = reverse("admin:actors_actor_timeline", args=[row.pk])
+        return format_html('<a href="{}">choose a generation or a time, copy as Mermaid</a>', url)
+
+    @admin.display(description="where the time went")
+    def wakes(self, row: Actor) -> SafeString | str:
+        """Show the phases of its newest wakes."""
+        return wakes_table(_timeline(row))
+
+    @admin.display(description="sequence diagram")
     def picture(self, row: Actor) -> SafeString:
-        """Show the same as the source of a sequence diagram."""
-        return preformatted(mermaid(_timeline(row)))
+        """Draw its newest arrows."""
+        drawn = picture(_timeline(row), f"Sequence diagram of actor {row.pk}")
+        return format_html('<div class="scrolls">{}</div>', drawn)
 
 
 def _timeline(row: Any) -> list[TimelineEntry]:

@@ -40,6 +40,7 @@ class Environment(BaseSettings):
     batch_signals: int = Field(default=16, ge=1, le=4096)  # signals one turn of the pump takes
     lock_lease_ms: int = Field(default=3_000, ge=100)
     sweep_interval_ms: int = Field(default=1_000, ge=50)
+    timeline_days: float = Field(default=7, ge=0)  # arrows are kept this long; 0: for ever
 
     runner_ping_interval_ms: int = Field(default=3_000, ge=50)
     runner_ping_timeout_ms: int = Field(default=15_000, ge=100)

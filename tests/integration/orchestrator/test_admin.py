@@ -166,7 +166,7 @@ def test_an_actors_page_tells_its_story(staff, namespace):
     settle()
     shown = staff.get(page(Actor, "change", actor.pk)).content.decode()
     assert "Actor workflow → Runner workflow → Runner WS → Runner" in shown
-    assert "sequenceDiagram" in shown
+    assert '<svg class="sequence"' in shown
     assert "PActorWorkflow-&gt;&gt;PRunnerWorkflow: StartActor" in shown
     assert "<script>" not in shown.split("GET /")[1][:20]
     assert page(Runner, "change", runner.pk) in shown
@@ -280,3 +280,43 @@ def test_a_namespace_may_be_given_another_display_name(staff, namespace):
     staff.post(page(Namespace, "change", namespace.pk), {"display_name": "New", "name": "new"})
     namespace.refresh_from_db()
     assert (namespace.display_name, namespace.name) == ("New", "default")
+
+
+# The page of a timeline
+
+
+def timeline_url(actor) -> str:
+    return reverse("admin:actors_actor_timeline", args=[actor.pk])
+
+
+def test_the_timeline_page_draws_the_parts_that_are_asked_for(staff, namespace):
+    actor = make_actor(namespace)
+    early = timezone.now() - timedelta(hours=2)
+    record([Arrow(Participant.USER, Participant.GATEWAY, "GET /early", actor_id=actor.pk)], early)
+    record([Arrow(Participant.USER, Participant.GATEWAY, "GET /<late>", actor_id=actor.pk)], timezone.now())
+    whole = staff.get(timeline_url(actor)).content.decode()
+    assert '<svg class="sequence"' in whole
+    assert "GET /early" in whole
+    assert "GET /&lt;late&gt;" in whole
+    assert "<late>" not in whole
+    assert "sequenceDiagram" in whole
+    since = f"{early + timedelta(hours=1):%Y-%m-%dT%H:%M:%S}"
+    assert "GET /early" not in staff.get(timeline_url(actor), {"since": since}).content.decode()
+
+
+def test_a_mistake_in_the_filter_is_told_and_all_is_shown(staff, namespace):
+    actor = make_actor(namespace)
+    record([Arrow(Participant.USER, Participant.GATEWAY, "GET /", actor_id=actor.pk)], timezone.now())
+    shown = staff.get(timeline_url(actor), {"generation": "first"}).content.decode()
+    assert "Enter a whole number" in shown
+    assert "GET /" in shown
+
+
+def test_a_timeline_is_shown_to_those_who_may_see_actors_alone(staff, namespace):
+    actor = make_actor(namespace)
+    clerk = get_user_model().objects.create_user("clerk", password="x", is_staff=True)
+    client = Client()
+    client.force_login(clerk)
+    assert client.get(timeline_url(actor)).status_code == 403
+    assert Client().get(timeline_url(actor)).status_code == 302
+    assert staff.get(reverse("admin:actors_actor_timeline", args=["nobody"])).status_code == 404
