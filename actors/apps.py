@@ -12,10 +12,12 @@ class ActorsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register with the sweep and the pools; models can be imported only now."""
-        from actors import hosting, queue, turn
+        from actors import hosting, queue, readings, turn
+        from orchestrator import metrics
         from runners import hosted, pools
 
         pools.register_demand(queue.count_demand)
+        metrics.register_source(readings.awake_actors)
         hosted.register_hosted(hosting.spoken_lives)
         sweep.register(
             sweep.Swept(turn.ACTORS, queue.overdue), sweep.Swept(hosting.HOSTING, lambda now, limit: [])

@@ -46,7 +46,7 @@ class Parts(forms.Form):
 
 def timeline_page(request: HttpRequest, actor_id: str, site: AdminSite) -> TemplateResponse:
     """Show the timeline of one actor to whoever may see actors."""
-    if not request.user.has_perm("actors.view_actor"):  # type: ignore[union-attr]  # the admin asks for a login
+    if not request.user.has_perm("actors.view_actor"):
         raise PermissionDenied
     actor = Actor.objects.defer("input").filter(pk=actor_id).first()
     if actor is None:

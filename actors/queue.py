@@ -8,7 +8,7 @@ from django.db import connection
 from actors.models import Actor
 from runners.pools import Pool
 
-_DEMANDING = [Actor.Status.PENDING, Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
+DEMANDING = [Actor.Status.PENDING, Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
 
 
 def oldest_pending(
@@ -39,7 +39,7 @@ def _somebody_waits(pool: Pool) -> bool:
 
 def count_demand(pool: Pool) -> int:
     """Return how many actors of the pool wait for a slot or hold one."""
-    return Actor.objects.filter(status__in=_DEMANDING, namespace_id=pool[0], pool_name=pool[1]).count()
+    return Actor.objects.filter(status__in=DEMANDING, namespace_id=pool[0], pool_name=pool[1]).count()
 
 
 def overdue(now: datetime, limit: int) -> list[str]:

@@ -26,6 +26,7 @@ from gateway.routing import actor_target
 from gateway.tunnel import cors_headers, preflight_headers, request_start, response_head
 from gateway.waiting import Wait, until_connectable
 from gateway.watch import Exchange, Route, Watch
+from orchestrator import logs, metrics
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
@@ -61,6 +62,8 @@ class GatewayRequest(LeanConsumer):
     async def serve(self) -> None:
         """Answer the request: with what the actor says, or with a reason."""
         self.ray_id = new_id()
+        logs.ray_id.set(self.ray_id)
+        metrics.GATEWAY_REQUESTS.n += 1
         self.method: str = self.scope["method"]
         self.headers: list[tuple[bytes, bytes]] = self.scope["headers"]
         named = dict(self.headers)
@@ -76,6 +79,7 @@ class GatewayRequest(LeanConsumer):
         except ClientGone:
             pass
         except OrchestratorError as error:
+            metrics.GATEWAY_ERRORS.labels(f"{error.group}.{error.code}").inc()
             await self._refuse(error)
         except Exception:
             logger.exception("request failed", extra={"action": "gateway_request", "ray_id": self.ray_id})
@@ -133,6 +137,7 @@ class GatewayRequest(LeanConsumer):
                 if self.started:
                     raise
                 watch.forget_route()
+                metrics.GATEWAY_RETRIES.labels("stopped").inc()
             except TunnelRequestAborted as error:
                 if self.started:
                     raise
@@ -145,6 +150,7 @@ class GatewayRequest(LeanConsumer):
                         last_target_kind="actor",
                     ) from error
                 watch.forget_route()
+                metrics.GATEWAY_RETRIES.labels("aborted").inc()
                 pause_ms = settings.ENV.gateway_retry_pause_ms * 2 ** (aborts - 1)
                 await self._while_connected(asyncio.sleep(pause_ms / 1000))
 

@@ -48,7 +48,7 @@ class Told(Protocol):
 def svg(arrows: Sequence[Told], title: str) -> str:
     """Return the diagram: a row for each arrow, with the time since the row before, and a line per generation."""
     used = {name for arrow in arrows for name in (arrow.source, *arrow.via, arrow.target)}
-    columns = [participant.value for participant in Participant if participant.value in used]
+    columns: list[str] = [participant.value for participant in Participant if participant.value in used]
     x = {name: GUTTER + COLUMN * index + COLUMN // 2 for index, name in enumerate(columns)}
     width = GUTTER + COLUMN * len(columns) + MARGIN
     y, parts, generation, before = HEAD + ROW, list[str](), None, arrows[0].at if arrows else None

@@ -34,6 +34,8 @@ class Environment(BaseSettings):
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
     admin_token: str = ""
+    metrics: Path | None = None  # where the processes of one machine count; default: in the state directory
+    log_format: Literal["line", "json"] = "line"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
     shards: int = Field(default=16, ge=1, le=4096)
@@ -96,6 +98,7 @@ def _read_environment() -> Environment:
 
 ENV = _read_environment()
 STATE_DIR = ENV.state.resolve()
+METRICS_DIR = (ENV.metrics or STATE_DIR / "metrics").resolve()
 REDIS_URL = ENV.redis_url or embedded.redis_url(STATE_DIR)
 
 
@@ -181,8 +184,12 @@ CHANNEL_LAYERS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "orchestrator.logs.JsonFormatter"},
+    },
+    "filters": {"ray": {"()": "orchestrator.logs.RayFilter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": ENV.log_format, "filters": ["ray"]}},
     "root": {"handlers": ["stderr"], "level": ENV.log_level},
     "loggers": {
         "django.server": {"level": "WARNING"},

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, path
 from django.views.decorators.http import require_safe
 
 from orchestrator.api.app import make_api
+from orchestrator.views import show_metrics, show_readiness
 
 
 @require_safe
@@ -17,5 +18,7 @@ def home(request: HttpRequest) -> HttpResponse:
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home),
     path("admin/", admin.site.urls),
+    path("metrics", show_metrics),
+    path("ready", show_readiness),
     path("", make_api().urls),
 ]

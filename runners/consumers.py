@@ -15,7 +15,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from orchestrator import lifespan
+from orchestrator import lifespan, metrics
 from orchestrator.bus import get_bus
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db
@@ -149,6 +149,8 @@ class RunnerSocket(LeanConsumer):
         self._acknowledged: dict[tuple[str, int | None], int] = {}  # commands: (actor, generation) -> index
         self._say(self._init_message(registration))  # first of all, whatever the bus brings (PROTOCOL §0, 6)
         tasks: list[asyncio.Task[None]] = []
+        metrics.RUNNER_SOCKETS.inc()
+        metrics.start_flushing()
         try:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
             sockets.hold(self.runner_id, self)
@@ -161,6 +163,7 @@ class RunnerSocket(LeanConsumer):
             return await self._ended
         finally:
             self._take_no_more()
+            metrics.RUNNER_SOCKETS.dec()
             if self._ack_timer:
                 self._ack_timer.cancel()
             for task in tasks:
@@ -261,6 +264,8 @@ class RunnerSocket(LeanConsumer):
         ids = codec.tunnel_ids(frame)
         if ids is None:
             return self._skip("tunnel frame without ids")
+        metrics.FRAMES_FROM_RUNNERS.n += 1
+        metrics.BYTES_FROM_RUNNERS.n += len(frame)
         gateway = sockets.local_gateway(ids.gateway_id)
         if gateway is not None:
             return gateway(self.runner_id, frame)
@@ -319,6 +324,8 @@ class RunnerSocket(LeanConsumer):
             BusOverloaded: too much waits already, as the runner does not read.
         """
         self._queue.offer(frame)
+        metrics.FRAMES_TO_RUNNERS.n += 1
+        metrics.BYTES_TO_RUNNERS.n += len(frame)
 
     def _say(self, message: ToClient) -> None:
         self._queue.put(codec.encode_to_client(message, self.protocol_version))

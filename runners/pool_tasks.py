@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
 from orchestrator.ids import new_id
+from orchestrator.metrics import PHASE_SECONDS, STARTS
 from orchestrator.rows import save_guarded
 from orchestrator.statements import lock
 from orchestrator.timeline import record
@@ -88,6 +91,19 @@ def _advance_pool(row: RunnerConfig, signals: Iterable[pool.Signal], outbox: Out
     if plan.start or any(request.state is pool.RequestState.CLOSING for request in plan.state.requests.values()):
         outbox.hint(CONNECTORS)
     _tell(before, plan.state, row, now)
+    transaction.on_commit(partial(_count, before, plan.state))
+
+
+def _count(before: pool.State, after: pool.State) -> None:
+    """Count what has become of the requests, and measure how long the endpoint took."""
+    for pk, request in after.requests.items():
+        earlier = before.requests[pk]
+        if request.opened_at and request.started_at and not earlier.opened_at:
+            PHASE_SECONDS.labels("start_request").observe((request.opened_at - request.started_at).total_seconds())
+        if request.ready_at and request.started_at and not earlier.ready_at:
+            PHASE_SECONDS.labels("connect").observe((request.ready_at - request.started_at).total_seconds())
+        if request.state is pool.RequestState.ENDED and earlier.state is not pool.RequestState.ENDED:
+            STARTS.labels("failed" if request.error is not None else "ended").inc()
 
 
 def _start(row: RunnerConfig, count: int) -> None:

@@ -18,6 +18,7 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.cache import patch_vary_headers
 
+from orchestrator import logs
 from orchestrator.api.answers import error_answer
 from orchestrator.errors import MethodNotAllowed, PathNotFound
 from orchestrator.ids import new_id
@@ -62,6 +63,14 @@ class ApiMiddleware:
 def answer(request: HttpRequest) -> HttpResponseBase:
     """Return the answer of the API to a request, whatever comes."""
     ray_id = request.ray_id = new_id()  # type: ignore[attr-defined]
+    token = logs.ray_id.set(ray_id)
+    try:
+        return _answer(request, ray_id)
+    finally:
+        logs.ray_id.reset(token)
+
+
+def _answer(request: HttpRequest, ray_id: str) -> HttpResponseBase:
     try:
         match: ResolverMatch | None = resolve(_encoded_path(request))
     except Resolver404:

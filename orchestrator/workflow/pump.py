@@ -15,6 +15,7 @@ from datetime import datetime
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from orchestrator.metrics import SIGNALS
 from orchestrator.models import SetAsideSignal
 from orchestrator.workflow import mailbox
 from orchestrator.workflow.lock import Found, ShardLock
@@ -54,6 +55,7 @@ def advance(workflow: Workflow, shard: int) -> int:
             entries = [_entry(id_, fields) for id_, fields in found]
             _handle(workflow, entries)
             handled += len(entries)
+            SIGNALS.labels(workflow.name).inc(len(entries))
             found = lock.go_on([entry.id for entry in entries])
     if found is None:
         logger.warning("lease lapsed", extra={"action": "lease_lapsed", "shard": shard})

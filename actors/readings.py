@@ -1,0 +1,27 @@
+"""Metrics of actors that are read when somebody asks, by indexes that hold those awake only."""
+
+from collections.abc import Iterator
+
+from django.db.models import Count, Min
+from django.utils import timezone
+from prometheus_client.core import GaugeMetricFamily
+
+from actors.models import Actor
+from actors.queue import DEMANDING
+
+
+def awake_actors() -> Iterator[GaugeMetricFamily]:
+    """Give how many actors of each pool wait for a slot or hold one, and how long the oldest has waited."""
+    labels = ["namespace", "pool"]
+    count = GaugeMetricFamily(
+        "torpor_actors", "Actors that wait for a slot or hold one", labels=[*labels, "status"]
+    )
+    age = GaugeMetricFamily("torpor_oldest_pending_seconds", "Wait of the oldest pending actor", labels=labels)
+    now = timezone.now()
+    awake = Actor.objects.filter(status__in=DEMANDING).order_by()
+    found = awake.values_list("namespace__name", "pool_name", "status")
+    for namespace, pool, status, actors, since in found.annotate(Count("pk"), Min("pending_at")):
+        count.add_metric([namespace, pool, status], actors)
+        if status == Actor.Status.PENDING and since is not None:
+            age.add_metric([namespace, pool], max((now - since).total_seconds(), 0))
+    yield from (count, age)
