@@ -5,26 +5,75 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from actors import services
 from actors.explain import explain, in_words
 from actors.models import Actor
 from actors.pages import picture, timeline_page, wakes_table
+from actors.queue import DEMANDING
 from actors.timeline import actor_timeline
-from orchestrator.admin import NOTHING, ReadOnlyAdmin, arrows, linked, list_link, moment, preformatted
+from orchestrator.admin import NOTHING, arrows, link, linked, list_link, moment, preformatted, rows
+from orchestrator.ids import is_id
 from orchestrator.models import TimelineEntry
+from orchestrator.operate import OperatedAdmin, Operation
+from runners import actor_tables
+from runners.models import ActorName
 
+ACTORS_SHOWN = 50
+"""Actors on the page of their pool or runner."""
+_HOSTED = (Actor.Status.STARTING, Actor.Status.RUNNING)
+NAMES_SEARCHED = 20
+"""Names of actors that a search by the beginning of a name finds."""
 SHOWN = 60
 """The actor's newest arrows on its page; the page of its timeline shows more."""
 
 
 @admin.register(Actor)
-class ActorAdmin(ReadOnlyAdmin):
+class ActorAdmin(OperatedAdmin):
     """Actors, the newest first."""
+
+    operations = (
+        Operation(
+            "wake",
+            "Wake",
+            "The actor is started unless it runs.",
+            lambda row: services.wake_actor(actor_id=row.pk),
+            lambda row: _gone(row) or ("it runs already" if row.status == Actor.Status.RUNNING else None),
+        ),
+        Operation(
+            "sleep",
+            "Put to sleep",
+            "The actor is stopped and sleeps until somebody calls it or its alarm is due.",
+            lambda row: services.sleep_actor(actor=row),
+            lambda row: _gone(row) or (None if row.status in _HOSTED else f"it is {row.status}"),
+        ),
+        Operation(
+            "reschedule",
+            "Reschedule",
+            "The actor is stopped and started afresh, on another runner if need be.",
+            lambda row: services.reschedule_actor(actor=row),
+            lambda row: _gone(row),
+        ),
+        Operation(
+            "reset",
+            "Reset backoff",
+            "The actor's wait after its failures ends now, and they no longer count.",
+            lambda row: services.reschedule_actor(actor=row),
+            lambda row: None if row.status == Actor.Status.BACKOFF else "it waits for no backoff",
+        ),
+        Operation(
+            "destroy",
+            "Destroy",
+            "The actor is ended for good, with all it has stored. This cannot be undone.",
+            lambda row: services.destroy_actor(actor=row),
+            lambda row: _gone(row),
+        ),
+    )
 
     list_display = (
         "id",
@@ -38,16 +87,15 @@ class ActorAdmin(ReadOnlyAdmin):
         "trouble",
         "created",
     )
-    list_filter = ("status", "crash_policy", "namespace")
+    list_filter = ("status", "namespace")
     list_select_related = ("namespace",)
-    search_fields = ("=id", "=runner_id", "name__startswith", "key__startswith")
-    search_help_text = "an actor's or its runner's whole id, or the beginning of a name or key"
-    ordering = ("-id",)  # ids grow with time
+    search_fields = ("=id",)  # see get_search_results
+    search_help_text = "an actor's or its runner's whole id, the beginning of a name, or NAME/KEY"
     runner = linked("runner_id", "runner", "runners_runner")
     created = moment("created_at", "created")
 
     fieldsets = (
-        (None, {"fields": ("id", "namespace", "name", "key", "pool", "crash_policy", "created_at")}),
+        (None, {"fields": ("buttons", "id", "namespace", "name", "key", "pool", "crash_policy", "created_at")}),
         (
             "State",
             {
@@ -66,7 +114,7 @@ class ActorAdmin(ReadOnlyAdmin):
         ("What happened", {"fields": ("more", "wakes", "picture")}),
         ("Arrows", {"fields": ("timeline",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("pool", "runner", "explanation", "more", "wakes", "picture", "timeline")
+    readonly_fields = ("buttons", "pool", "runner", "explanation", "more", "wakes", "picture", "timeline")
 
     class Media:
         css = {"all": ("torpor/admin.css",)}
@@ -79,6 +127,24 @@ class ActorAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Actor]:
         """Leave out the input, which may be a megabyte."""
         return super().get_queryset(request).select_related("namespace").defer("input")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Actor], search_term: str
+    ) -> tuple[QuerySet[Actor], bool]:
+        """Search by what an index finds among millions: ids, names by their beginning, keys of one name."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if is_id(term):
+            return queryset.filter(Q(pk=term) | Q(runner_id=term, runner_id__gt="")), False
+        wanted = Q(pk="")
+        for namespace_id, name in _names().filter(name__startswith=term)[:NAMES_SEARCHED]:
+            wanted |= Q(namespace_id=namespace_id, name=name)
+        parts = term.split("/")  # names and keys may have slashes themselves
+        splits = {"/".join(parts[:n]): "/".join(parts[n:]) for n in range(1, min(len(parts), NAMES_SEARCHED))}
+        for namespace_id, name in _names().filter(name__in=splits)[:NAMES_SEARCHED]:
+            wanted |= Q(namespace_id=namespace_id, name=name, key=splits[name])
+        return queryset.filter(wanted), False
 
     @admin.display(description="trouble")
     def trouble(self, row: Actor) -> str:
@@ -119,6 +185,39 @@ class ActorAdmin(ReadOnlyAdmin):
         """Draw its newest arrows."""
         drawn = picture(_timeline(row), f"Sequence diagram of actor {row.pk}")
         return format_html('<div class="scrolls">{}</div>', drawn)
+
+
+def _names() -> Any:
+    return ActorName.objects.order_by("name").values_list("namespace_id", "name")
+
+
+def _gone(row: Actor) -> str | None:
+    return "it is destroyed" if row.status == Actor.Status.DESTROYED else None
+
+
+def _awake(wanted: Q) -> SafeString | str:
+    """Show the newest actors among those that wait for a slot or hold one."""
+    found = Actor.objects.filter(wanted, status__in=DEMANDING).defer("input").order_by("-pk")[:ACTORS_SHOWN]
+    return rows(
+        ["actor", "name", "key", "status", "generation", "runner"],
+        (
+            (
+                link("actors_actor", actor.pk),
+                actor.name,
+                NOTHING if actor.key is None else actor.key,
+                actor.status,
+                actor.generation,
+                link("runners_runner", actor.runner_id),
+            )
+            for actor in found
+        ),
+    )
+
+
+actor_tables.register(
+    lambda pool: _awake(Q(namespace_id=pool.namespace_id, pool_name=pool.name)),
+    lambda runner: _awake(Q(runner_id=runner.pk, runner_id__gt="")),
+)
 
 
 def _timeline(row: Any) -> list[TimelineEntry]:

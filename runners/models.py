@@ -56,6 +56,11 @@ class RunnerConfig(models.Model):
     version = models.PositiveBigIntegerField(default=0)
 
     class Meta:
+        permissions = [
+            ("pause_runnerconfig", "Can pause pools"),
+            ("resume_runnerconfig", "Can end the pause of pools"),
+            ("retry_runnerconfig", "Can have pools call their endpoints now"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["namespace", "name"], condition=Q(deleted_at=None), name="runner_config_one_per_name"
@@ -118,6 +123,12 @@ class Runner(models.Model):
     version = models.PositiveBigIntegerField(default=0)
 
     class Meta:
+        permissions = [
+            ("cordon_runner", "Can cordon runners"),
+            ("uncordon_runner", "Can uncordon runners"),
+            ("drain_runner", "Can drain runners"),
+            ("evict_runner", "Can evict runners"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["namespace", "name", "key"], condition=Q(holds_key=True), name="runner_one_per_key"
