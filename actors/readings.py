@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from actors.models import Actor
 from actors.queue import DEMANDING
+from orchestrator.models import Namespace
 
 
 def awake_actors() -> Iterator[GaugeMetricFamily]:
@@ -19,8 +20,10 @@ def awake_actors() -> Iterator[GaugeMetricFamily]:
     age = GaugeMetricFamily("torpor_oldest_pending_seconds", "Wait of the oldest pending actor", labels=labels)
     now = timezone.now()
     awake = Actor.objects.filter(status__in=DEMANDING).order_by()
-    found = awake.values_list("namespace__name", "pool_name", "status")
-    for namespace, pool, status, actors, since in found.annotate(Count("pk"), Min("pending_at")):
+    found = awake.values_list("namespace_id", "pool_name", "status")
+    names = dict(Namespace.objects.values_list("pk", "name"))
+    for namespace_id, pool, status, actors, since in found.annotate(Count("pk"), Min("pending_at")):
+        namespace = names.get(namespace_id, namespace_id)
         count.add_metric([namespace, pool, status], actors)
         if status == Actor.Status.PENDING and since is not None:
             age.add_metric([namespace, pool], max((now - since).total_seconds(), 0))

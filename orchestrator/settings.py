@@ -143,6 +143,7 @@ INSTALLED_APPS = [
     "runners",
     "actors",
     "gateway",
+    "console",
     "channels",
     "ninja",
     "django.contrib.admin",

@@ -27,7 +27,7 @@ THREADS = 32
 """Requests answered at the same time by one process; also its connections to the database at the most."""
 RAY_ID = "x-rivet-ray-id"
 
-_DJANGO_PATHS = ("/admin/", f"/{settings.STATIC_URL.strip('/')}/")
+_DJANGO_PATHS = ("/admin/", "/console/", f"/{settings.STATIC_URL.strip('/')}/")
 _UNESCAPED = "/:@!$&'()*+,;=~"  # what a path may hold as it is (RFC 3986 §3.3)
 _VARY = ("origin", "access-control-request-method", "access-control-request-headers")
 
