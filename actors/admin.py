@@ -15,7 +15,7 @@ from actors import services
 from actors.explain import explain, in_words
 from actors.models import Actor
 from actors.pages import picture, timeline_page, wakes_table
-from actors.queue import DEMANDING
+from actors.queue import awake
 from actors.timeline import actor_timeline
 from orchestrator.admin import NOTHING, arrows, link, linked, list_link, moment, preformatted, rows
 from orchestrator.ids import is_id
@@ -228,8 +228,7 @@ def _table(found: QuerySet[Actor]) -> SafeString | str:
 
 def _of_pool(pool: RunnerConfig) -> SafeString | str:
     """Show actors that wait for a slot or hold one, in no order: they are found by an index that has none."""
-    of_pool = Actor.objects.filter(namespace_id=pool.namespace_id, pool_name=pool.name)
-    return _table(of_pool.filter(status__in=DEMANDING).order_by())
+    return _table(awake().filter(namespace_id=pool.namespace_id, pool_name=pool.name))
 
 
 def _of_runner(runner: Runner) -> SafeString | str:

@@ -7,7 +7,7 @@ from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily
 
 from actors.models import Actor
-from actors.queue import DEMANDING
+from actors.queue import awake
 from orchestrator.models import Namespace
 
 
@@ -19,8 +19,7 @@ def awake_actors() -> Iterator[GaugeMetricFamily]:
     )
     age = GaugeMetricFamily("torpor_oldest_pending_seconds", "Wait of the oldest pending actor", labels=labels)
     now = timezone.now()
-    awake = Actor.objects.filter(status__in=DEMANDING).order_by()
-    found = awake.values_list("namespace_id", "pool_name", "status")
+    found = awake().values_list("namespace_id", "pool_name", "status")
     names = dict(Namespace.objects.values_list("pk", "name"))
     for namespace_id, pool, status, actors, since in found.annotate(Count("pk"), Min("pending_at")):
         namespace = names.get(namespace_id, namespace_id)

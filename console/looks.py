@@ -14,7 +14,7 @@ from django.utils import timezone
 from actors.budget import budgets
 from actors.explain import explain, in_words
 from actors.models import Actor
-from actors.queue import DEMANDING
+from actors.queue import DEMANDING, awake
 from actors.timeline import actor_timeline
 from console.pulse import BOUNDS_MS, Happened, Pulse
 from orchestrator import health
@@ -40,10 +40,10 @@ _STARTING = ("wanted", "starting", "open")
 
 @dataclass(slots=True)
 class Counts:
-    """Counts of all actors, alive and destroyed, which grow with the table: taken now and then."""
+    """Counts of all actors, alive and destroyed, which grow with the table: taken now and then. None: not yet."""
 
-    living: int = 0
-    destroyed: int = 0
+    living: int | None = None
+    destroyed: int | None = None
     _taken_at: float | None = None
 
     def refresh(self) -> None:
@@ -54,30 +54,34 @@ class Counts:
             self._taken_at = time.monotonic()
 
 
+_counts = Counts()
+
+
 @dataclass(slots=True)
 class Overview:
-    """The first page; remembers what it has read before."""
+    """The first page; remembers what it has read before. `counting`: takes its time to count all actors."""
 
+    counting: bool = False
     pulse: Pulse = field(default_factory=Pulse)
-    counts: Counts = field(default_factory=Counts)
 
     def look(self) -> dict[str, Any]:
         """Return what the page shows now."""
         now = timezone.now()
         self.pulse.hear(self._arrows(), now)
-        self.counts.refresh()
-        awake = _awake()
+        if self.counting:
+            _counts.refresh()
+        waiting_or_hosted = _awake()
         by_status: Counter[str] = Counter()
-        for (_, _, status), actors in awake.items():
+        for (_, _, status), actors in waiting_or_hosted.items():
             by_status[status] += actors
         wakes = self.pulse.wakes_by_second(now)
         histogram = self.pulse.histogram()
         labels = [f"≤ {_ms(bound)}" for bound in BOUNDS_MS] + [f"> {_ms(BOUNDS_MS[-1])}"]
         return {
-            "pools": _pools(awake),
+            "pools": _pools(waiting_or_hosted),
             "statuses": [*((status.label, by_status[status]) for status in DEMANDING)],
-            "asleep": max(self.counts.living - sum(by_status.values()), 0),
-            "destroyed": self.counts.destroyed,
+            "asleep": None if _counts.living is None else max(_counts.living - sum(by_status.values()), 0),
+            "destroyed": _counts.destroyed,
             "wakes": wakes,
             "most_wakes": max(wakes),
             "wakes_per_second": sum(wakes[-10:]) / 10,
@@ -101,11 +105,11 @@ class Overview:
 
 
 def _awake() -> dict[tuple[str, str, str], int]:
-    rows = Actor.objects.filter(status__in=DEMANDING).order_by().values_list("namespace_id", "pool_name", "status")
+    rows = awake().values_list("namespace_id", "pool_name", "status")
     return {(namespace, pool, status): count for namespace, pool, status, count in rows.annotate(Count("pk"))}
 
 
-def _pools(awake: dict[tuple[str, str, str], int]) -> list[dict[str, Any]]:
+def _pools(actors: dict[tuple[str, str, str], int]) -> list[dict[str, Any]]:
     present = Runner.objects.filter(stop_at=None).order_by().values_list("namespace_id", "name", "state")
     runners = {tuple(key): count for *key, count in present.annotate(Count("pk"))}
     under_way = ServerlessConnection.objects.filter(state__in=_STARTING).order_by().values_list("pool_id")
@@ -118,8 +122,8 @@ def _pools(awake: dict[tuple[str, str, str], int]) -> list[dict[str, Any]]:
             "starting": starting.get(row.pk, 0),
             "connected": runners.get((row.namespace_id, row.name, "live"), 0),
             "draining": sum(runners.get((row.namespace_id, row.name, s), 0) for s in ("draining", "evicting")),
-            "pending": awake.get((row.namespace_id, row.name, "pending"), 0),
-            "running": awake.get((row.namespace_id, row.name, "running"), 0),
+            "pending": actors.get((row.namespace_id, row.name, "pending"), 0),
+            "running": actors.get((row.namespace_id, row.name, "running"), 0),
         }
         for row in rows
     ]

@@ -33,11 +33,14 @@ ACTOR = ("actor_facts", "actor_why", "actor_wakes", "actor_picture")
 RUNNER = ("runner_facts", "runner_actors", "runner_arrows")
 
 
-def page_of(kind: str, pk: str) -> Page | None:
-    """Return a page by its kind (`overview`, `actor`, `runner`) and what it is about; None for no such kind."""
+def page_of(kind: str, pk: str, *, kept: bool) -> Page | None:
+    """Return a page by its kind (`overview`, `actor`, `runner`) and what it is about; None for no such kind.
+
+    `kept`: it is looked at again and again, by a thread that may take its time.
+    """
     match kind:
         case "overview":
-            return Page("console/overview.html", OVERVIEW, Overview().look)
+            return Page("console/overview.html", OVERVIEW, Overview(counting=kept).look)
         case "actor":
             return Page("console/actor.html", ACTOR, partial(look_at_actor, pk))
         case "runner":

@@ -51,7 +51,7 @@ def runner(request: HttpRequest, runner_id: str) -> HttpResponse:
 
 
 def _page(request: HttpRequest, kind: str, pk: str, **more: Any) -> HttpResponse:
-    page = page_of(kind, pk)
+    page = page_of(kind, pk, kept=False)
     pieces = page.render() if page is not None else None
     if page is None or pieces is None:
         raise Http404

@@ -92,7 +92,7 @@ def watching(subject: Subject) -> Iterator[Viewer | None]:
     key = (asyncio.get_running_loop(), subject)
     watch = _watches.get(key)
     if watch is None:
-        page = page_of(*subject)
+        page = page_of(*subject, kept=True)
         if page is None:
             yield None
             return

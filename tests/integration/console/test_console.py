@@ -20,15 +20,9 @@ from orchestrator.db import run_db
 from tests.support.live import wake
 from tests.support.management import make_actor, make_pool, make_runner
 from tests.support.turns import post, settle
-from tests.support.web import SOON_S, close_connections, eventually
+from tests.support.web import SOON_S, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _console_thread():
-    yield
-    close_connections(watcher._threads)
 
 
 def logged_in(*, staff: bool = True, root: bool = True, permissions: tuple[str, ...] = ()) -> Client:
