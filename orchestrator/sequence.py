@@ -17,6 +17,19 @@ LETTER = 6.3  # pixels a letter is wide, about
 LONGEST_LABEL = 60
 
 
+# In this order no arrow turns back on its way.
+_COLUMNS = (
+    Participant.USER,
+    Participant.GATEWAY,
+    Participant.ACTOR,
+    Participant.SERVERLESS,
+    Participant.ENDPOINT,
+    Participant.RUNNER_WORKFLOW,
+    Participant.RUNNER_WS,
+    Participant.RUNNER,
+)
+
+
 class Told(Protocol):
     """What is drawn of a recorded arrow."""
 
@@ -48,7 +61,7 @@ class Told(Protocol):
 def svg(arrows: Sequence[Told], title: str) -> str:
     """Return the diagram: a row for each arrow, with the time since the row before, and a line per generation."""
     used = {name for arrow in arrows for name in (arrow.source, *arrow.via, arrow.target)}
-    columns: list[str] = [participant.value for participant in Participant if participant.value in used]
+    columns: list[str] = [participant.value for participant in _COLUMNS if participant.value in used]
     x = {name: GUTTER + COLUMN * index + COLUMN // 2 for index, name in enumerate(columns)}
     width = GUTTER + COLUMN * len(columns) + MARGIN
     y, parts, generation, before = HEAD + ROW, list[str](), None, arrows[0].at if arrows else None

@@ -198,7 +198,8 @@ class _Run:
 
 
 def _welcome(plan: Plan, first_run: bool) -> str:
-    lines = ["Torpor is ready.", "", f"  engine  {plan.url}", f"  admin   {plan.url}/admin/"]
+    pages = [f"  engine  {plan.url}", f"  admin   {plan.url}/admin/", f"  console {plan.url}/console/"]
+    lines = ["Torpor is ready.", "", *pages]
     if plan.password_file.exists():
         password = plan.password_file.read_text().strip() if first_run else f"(in {plan.password_file})"
         lines.append(f"  login   admin / {password}")

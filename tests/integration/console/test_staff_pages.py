@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from orchestrator.db import run_db
+from orchestrator.workflow import echo, sweep
 from runners.models import ActorName
 from tests.support import driven_browser
 from tests.support.driven_browser import Browser, browsing
@@ -142,6 +143,8 @@ def see_it_sleep(browser: Browser, url: str) -> None:
 async def test_the_console_shows_a_wake_as_it_happens(browser, root, engine_url, host, worker, namespace):
     runner = await host()
     actor_id = await slept(namespace, runner)
+    for queue in sweep.queues():
+        await run_db(echo.answer, queue)
     await asyncio.to_thread(watch, browser, engine_url)
     await wake(actor_id)
     await asyncio.to_thread(see_the_wake, browser)

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from orchestrator.arrows import Participant
 from orchestrator.sequence import GUTTER, length, svg
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -68,6 +69,18 @@ def test_each_hop_ends_in_a_tip():
     picture = drawn([WAKE[3]])
     [arrow] = [group for group in picture.iter(f"{SVG}g") if group.get("class") == "arrow"]
     assert len(arrow.findall(f"{SVG}line")) == len(arrow.findall(f"{SVG}path")) == 3
+
+
+def test_every_participant_has_a_column():
+    arrows = [Told(0, participant.value, participant.value, "x") for participant in Participant]
+    assert {participant.value for participant in Participant} <= set(texts(drawn(arrows)))
+
+
+def test_no_arrow_turns_back_on_its_way():
+    for told in WAKE:
+        lines = drawn([told]).findall(f"{SVG}g[@class='arrow']/{SVG}line")
+        steps = {float(line.get("x2")) > float(line.get("x1")) for line in lines}
+        assert len(steps) <= 1, told.label
 
 
 def test_a_generation_is_announced_once():
