@@ -25,8 +25,9 @@ from gateway.hub import Hub, get_hub, open_hub
 from gateway.routing import actor_target
 from gateway.tunnel import cors_headers, preflight_headers, request_start, response_head
 from gateway.waiting import Wait, until_connectable
+from gateway.wake_trace import tell_wake
 from gateway.watch import Exchange, Route, Watch
-from orchestrator import logs, metrics
+from orchestrator import logs, metrics, tracing
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
@@ -72,6 +73,8 @@ class GatewayRequest(LeanConsumer):
         self._gone: asyncio.Future[None] | None = None  # done when the client has hung up
         if self.method == "OPTIONS":
             return await self._respond(204, preflight_headers(named, self.ray_id), b"")
+        self.trace = tracing.begin("gateway", named.get(tracing.HEADER), [("http.request.method", self.method)])
+        self.headers = self.trace.passed_on(self.headers)
         try:
             await self._serve_actor(
                 {name.decode("latin-1"): value.decode("latin-1") for name, value in named.items()}
@@ -80,11 +83,13 @@ class GatewayRequest(LeanConsumer):
             pass
         except OrchestratorError as error:
             metrics.GATEWAY_ERRORS.labels(f"{error.group}.{error.code}").inc()
+            self.trace.fail(f"{error.group}.{error.code}")
             await self._refuse(error)
         except Exception:
             logger.exception("request failed", extra={"action": "gateway_request", "ray_id": self.ray_id})
             await self._refuse(OrchestratorError())
         finally:
+            self.trace.end()
             if self._gone is not None:
                 self._gone.cancel()
         return None
@@ -163,6 +168,7 @@ class GatewayRequest(LeanConsumer):
         answers = Answers()
         exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
         request_id = hub.attach(route.runner_id, answers)
+        tunnel = self.trace.begin("tunnel")
         finished = False
         try:
             watch.join(exchange)
@@ -171,6 +177,7 @@ class GatewayRequest(LeanConsumer):
             first, watch.woken_by_us = watch.woken_by_us, False
             if first:
                 hub.note(_request_arrow(start.actor_id, route))
+                tell_wake(self.trace, start.actor_id)
             frame = hub.frame(request_id, 0, start)
             if not hub.send_here(route.runner_id, frame):
                 await self._while_connected(hub.send(route.runner_id, frame, lambda: not answers.failure))
@@ -181,6 +188,7 @@ class GatewayRequest(LeanConsumer):
             await self._pass_on(answer, answers)
             finished = True
         finally:
+            tunnel.end()
             watch.leave(exchange)
             hub.detach(request_id)
             if not finished and answers.failure is None:

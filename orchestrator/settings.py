@@ -34,6 +34,7 @@ class Environment(BaseSettings):
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
     admin_token: str = ""
+    tracing: bool = False  # spans of requests to actors, for OpenTelemetry
     metrics: Path | None = None  # where the processes of one machine count; default: in the state directory
     log_format: Literal["line", "json"] = "line"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
