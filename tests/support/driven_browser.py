@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -35,11 +36,24 @@ class Browser:
         """Return the element, once it is there."""
         return WebDriverWait(self.driver, WAIT_SECONDS).until(lambda d: d.find_element(By.CSS_SELECTOR, css))
 
-    def all(self, css: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, css)
+    def texts(self, css: str) -> list[str]:
+        """Return the texts of all such elements, read in one step."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)"
+        return self.driver.execute_script(script, css)
 
     def click(self, css: str) -> None:
         self.find(css).click()
+
+    def follow(self, css: str) -> None:
+        """Click on what leads to another page, and wait until that is here."""
+        self.run("window.leaving = true")
+        self.click(css)
+        self.until("return !window.leaving && document.readyState === 'complete'")
+
+    def until(self, script: str) -> None:
+        """Wait until a script returns something true; while one page makes way for another it cannot."""
+        wait = WebDriverWait(self.driver, WAIT_SECONDS, ignored_exceptions=[WebDriverException])
+        wait.until(lambda driver: driver.execute_script(script))
 
     def write(self, css: str, text: str) -> None:
         self.find(css).send_keys(text)

@@ -44,7 +44,7 @@ def log_in(browser: Browser, page: str) -> None:
     browser.open(page)
     browser.write("#id_username", "root")
     browser.write("#id_password", PASSWORD)
-    browser.click("[type=submit]")
+    browser.follow("[type=submit]")
 
 
 async def slept(namespace, runner: ScriptedRunner) -> str:
@@ -61,14 +61,13 @@ async def slept(namespace, runner: ScriptedRunner) -> str:
 def find_and_wake(browser: Browser, url: str, actor_id: str) -> None:
     log_in(browser, f"{url}/admin/actors/actor/")
     browser.write("#searchbar", "chat/lobby")
-    browser.click("#changelist-search [type=submit]")
-    browser.click(f"a[href*='/{actor_id}/change/']")
-    labels = {text.text for text in browser.all("svg.sequence text")}
-    assert {"Actor workflow", "StartActor", "running", "stopped"} <= labels
+    browser.follow("#changelist-search [type=submit]")
+    browser.follow(f"a[href*='/{actor_id}/change/']")
+    assert {"Actor workflow", "StartActor", "running", "stopped"} <= set(browser.texts("svg.sequence text"))
     browser.picture("admin-actor")
-    browser.click(f"a[href*='/{actor_id}/timeline/']")
+    browser.follow(f"a[href*='/{actor_id}/timeline/']")
     browser.write("[name=generation]", "0")
-    browser.click("form.filter [type=submit]")
+    browser.follow("form.filter [type=submit]")
     browser.until_text("svg.sequence", "generation 0")
     browser.picture("admin-timeline")
     assert not browser.run(UNLABELLED)
@@ -77,10 +76,10 @@ def find_and_wake(browser: Browser, url: str, actor_id: str) -> None:
     browser.click("input.action-select")
     browser.click("select[name=action] option[value=wake]")
     browser.picture("admin-list")
-    browser.click("button[name=index]")
+    browser.follow("button[name=index]")
     browser.until_text("#content", "nothing has been done yet")
     browser.picture("admin-wake")
-    browser.click("[name=confirmed]")
+    browser.follow("[name=confirmed]")
     browser.until_text(".messagelist", "asked for")
 
 
@@ -116,7 +115,7 @@ def see_the_wake(browser: Browser) -> None:
 
 def watch_the_actor(browser: Browser, actor_id: str) -> None:
     browser.write("#find", "chat/lobby")
-    browser.click(".find button")
+    browser.follow(".find button")
     browser.until_text("h1", actor_id)
     browser.until_text("#status", "running")
     browser.until_text("#live", "live")
