@@ -26,7 +26,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.core.management.color import supports_color
 
-from orchestrator import embedded, metrics
+from orchestrator import embedded
 from orchestrator.console import Console
 from orchestrator.server import SERVERS
 from orchestrator.server.listening import PortInUse, listen
@@ -168,7 +168,7 @@ class _Run:
             await self._start_store()
         if await self._supervisor.run(self._plan.prepare()) != 0:
             raise BootFailed("the stores could not be made ready")
-        metrics.forget_all()
+        embedded.forget_counts(settings.ENV.metrics or self._plan.state / "metrics")
         for spec in self._plan.engine():
             self._supervisor.start(spec)
         try:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from django.utils import timezone
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Counter
 
 from actors import life
 from orchestrator import metrics
+from orchestrator.embedded import forget_counts
 from orchestrator.workflow import echo, mailbox
 from runners.models import RunnerConfig
 from tests.support.management import Management, make_actor, make_pool, make_runner
@@ -93,6 +94,7 @@ def test_rows_and_redis_are_read_when_asked(api, namespace):
 COUNT = """
 import django; django.setup()
 from orchestrator import metrics
+from orchestrator.embedded import forget_counts
 metrics.FRAMES_TO_RUNNERS.n += 5
 metrics.RUNNER_SOCKETS.inc(7)
 metrics.flush()
@@ -128,8 +130,27 @@ def test_the_dashboard_asks_for_metrics_that_there_are(api):
         assert base in known, name
 
 
-def test_what_ended_processes_counted_can_be_forgotten(settings, tmp_path):
-    settings.METRICS_DIR = tmp_path
+def test_what_ended_processes_counted_can_be_forgotten(tmp_path):
     (tmp_path / "counter_2.db").write_bytes(b"")
-    metrics.forget_all()
+    forget_counts(tmp_path)
+    forget_counts(tmp_path / "nowhere")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_used_is_logged_and_nothing_else(settings, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    settings.METRICS_DIR = tmp_path / "file" / "metrics"
+    meter = metrics.Meter(Counter, "torpor_nothing", "Nothing", ["of"])
+    metrics._meters.remove(meter)
+    meter.labels("it").inc()
+    meter.labels("it").inc()
+    assert [record.action for record in caplog.records] == ["metrics_failed"]
+
+
+def test_a_process_that_counts_nothing_leaves_nothing(tmp_path):
+    state = tmp_path / "state"
+    env = os.environ | {"TORPOR_STATE": str(state)}
+    subprocess.run(
+        [sys.executable, "manage.py", "serve", "--help"], cwd=REPOSITORY, env=env, check=True, timeout=60
+    )
+    assert not state.exists()
