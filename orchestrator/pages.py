@@ -7,6 +7,7 @@ would have to be sorted first.
 from typing import Any
 
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
@@ -57,11 +58,12 @@ class KeysetChangeList(ChangeList):
         self.can_show_all = self.multi_page = False
 
     def _key(self, text: str) -> Any:
-        """Return a key as the column has it; one that is none begins at the beginning."""
+        """Return a key as the column has it; for a text that is none, that of no row."""
+        key = self.model._meta.pk
         try:
-            return self.model._meta.pk.to_python(text)
-        except Exception:
-            return self.model._meta.pk.to_python("0")
+            return key.to_python(text.replace("\0", ""))
+        except ValidationError:
+            return key.to_python("0")
 
     def _link(self, found: list[Any], *, newer: bool, older: bool) -> None:
         if found and newer:

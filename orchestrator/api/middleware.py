@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, resolve
@@ -56,7 +56,10 @@ class ApiMiddleware:
 
     async def _answer_later(self, request: HttpRequest) -> HttpResponseBase:
         if not _is_ours(request):
-            return _with_ray_id(await self._get_response(request), new_id())
+            try:
+                return _with_ray_id(await self._get_response(request), new_id())
+            finally:  # in the thread that Django gave the request, and its connection ends with it
+                await sync_to_async(connections.close_all)()
         return await sync_to_async(_answer_in_thread, thread_sensitive=False, executor=_threads)(request)
 
 
