@@ -61,11 +61,11 @@ def told(actor, later: timedelta = timedelta()) -> dict:
     return explain(Actor.objects.get(pk=actor.pk), timezone.now() + later)
 
 
-def live_runner(namespace, **columns) -> Runner:
+def live_runner(namespace, *, key: str = "key", **columns) -> Runner:
     now = timezone.now()
     fresh = {"connected_at": now, "last_ping_at": now, "due_at": now + 15 * SECOND, "socket_id": "socket"}
     defaults = {"name": "pool", "runner_version": 1, "total_slots": 1, "protocol_version": 7}
-    return Runner.objects.create(namespace=namespace, key="key", **defaults | fresh | columns)
+    return Runner.objects.create(namespace=namespace, key=key, **defaults | fresh | columns)
 
 
 # The causes, in the order of docs/observability.md
@@ -217,6 +217,14 @@ def test_a_cordoned_runner_gets_no_new_actors_until_it_is_uncordoned(namespace, 
     uncordon_runner(runner)
     settle()
     assert Actor.objects.get().status == "starting"
+
+
+def test_while_the_newest_version_is_cordoned_the_one_before_serves(namespace, actor):
+    make_pool(namespace)
+    older = live_runner(namespace, runner_version=1)
+    cordon_runner(live_runner(namespace, key="newer", runner_version=2))
+    wake(actor)
+    assert Actor.objects.values_list("status", "runner_id").get() == ("starting", older.pk)
 
 
 def test_a_pool_starts_another_runner_for_one_that_is_cordoned(namespace, actor, pool):

@@ -164,3 +164,26 @@ async def test_updates_are_refused(engine_url, kind, who, origin, code):
             await socket.recv()
         assert closed.value.rcvd.code == code
     assert not watcher._watches
+
+
+class Changing:
+    """A page one piece of which is another at every look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def render(self) -> dict[str, str]:
+        self.looks += 1
+        return {"same": "same", "looks": str(self.looks)}
+
+
+async def test_only_what_has_changed_is_sent_but_to_newcomers(monkeypatch):
+    monkeypatch.setattr(watcher, "PAUSE_SECONDS", 0.05)
+    watch = watcher.Watch(Changing())
+    first, second = watcher.Viewer(), watcher.Viewer()
+    watch.join(first)
+    assert set(json.loads(await first.next())["pieces"]) == {"same", "looks"}
+    assert set(json.loads(await first.next())["pieces"]) == {"looks"}
+    watch.join(second)
+    assert set(json.loads(await second.next())["pieces"]) == {"same", "looks"}
+    watch.task.cancel()

@@ -8,13 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 from prometheus_client import REGISTRY, Counter
 
-from actors import life
+from actors import life, tasks
+from actors.codec import encode_signal
 from orchestrator import metrics
 from orchestrator.embedded import forget_counts
 from orchestrator.workflow import echo, mailbox
+from orchestrator.workflow.outbox import Outbox
 from runners.models import RunnerConfig
 from tests.support.management import Management, make_actor, make_pool, make_runner
 from tests.support.turns import post, settle
@@ -55,14 +58,14 @@ def test_a_wake_is_counted_and_measured(api, namespace):
     assert after['torpor_actors{namespace="default",pool="pool",status="running"}'] == 1
 
 
-def test_a_turn_that_is_rolled_back_counts_for_nothing(api, namespace, monkeypatch):
+def test_a_turn_that_is_rolled_back_counts_for_nothing(api, namespace):
     make_pool(namespace)
     make_runner(namespace, "r", socket_id="s", last_ping_at=timezone.now())
-    actor = make_actor(namespace, input=None)
+    actor = make_actor(namespace)
     before = values(api)
-    monkeypatch.setattr("runners.slots.codec.encode_to_client", lambda *_: 1 / 0)  # StartActor cannot be written
-    post(actor, life.Wake("GET /"))
-    settle()
+    with transaction.atomic():
+        tasks.apply({actor.pk: [encode_signal(life.Wake("GET /"))]}, Outbox(), timezone.now())
+        transaction.set_rollback(True)
     assert 'torpor_wakes_total{cause="wake",outcome="allocated"}' not in grown(api, before)
 
 
