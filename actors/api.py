@@ -1,13 +1,14 @@
 """Actors over HTTP (API §3)."""
 
+import base64
 from typing import Any
 
 from django.http import HttpRequest
 from ninja import Router
 
-from actors import selectors, services
+from actors import selectors, services, storage
 from actors.budget import budgets
-from actors.errors import InvalidInput, TooManyActorIds
+from actors.errors import ActorNotFound, InvalidInput, TooManyActorIds
 from actors.explain import explain
 from actors.lifecycle import CrashPolicy
 from actors.models import Actor
@@ -21,14 +22,16 @@ from actors.schemas import (
     Explanation,
     KeyedActorBody,
     NewActor,
+    StoredValue,
     TimelineAnswer,
     TimelineQuery,
 )
 from actors.selectors import actor_json, actors_json
 from actors.timeline import actor_timeline
 from orchestrator.api.schemas import Done, pagination
-from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId
+from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId, PathText
 from orchestrator.datacenters import check_datacenters
+from orchestrator.errors import BadRequest
 from orchestrator.moments import from_ms
 from orchestrator.namespaces import find_namespace
 from orchestrator.paging import Position
@@ -152,6 +155,26 @@ def show_timeline(request: HttpRequest, actor_id: PathId, query: FromQuery[Timel
         "wakes": [wake.as_json() for wake in budgets(entries)],
         "mermaid": mermaid(entries),
     }
+
+
+@router.get("/actors/{actor_id}/kv/keys/{key}", response=StoredValue, operation_id="actors_kv_get")
+def get_value(
+    request: HttpRequest, actor_id: PathId, key: PathText, query: FromQuery[InNamespace]
+) -> dict[str, Any]:
+    """Read one value of an actor's key-value storage, in base64 as its key; an actor that sleeps is not woken."""
+    if not selectors.is_actor(actor_id):  # of all that may be wrong, the first to be told (API §3.7)
+        raise ActorNotFound
+    value, update_ts = storage.find_value(actor_id=_actor(actor_id, query).pk, key=_decoded_key(key))
+    return {"value": base64.b64encode(value).decode(), "update_ts": update_ts}
+
+
+def _decoded_key(text: str) -> bytes:
+    """Return the key; the alphabet for URLs and a lack of padding are taken as well."""
+    standard = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+    except ValueError:
+        raise BadRequest(reason="key is not base64") from None
 
 
 def _actor(actor_id: str, query: InNamespace) -> Actor:

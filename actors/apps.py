@@ -6,19 +6,26 @@ from orchestrator.workflow import sweep
 
 
 class ActorsConfig(AppConfig):
-    """Has the actors looked after by the sweep; tells pools how much they need and runners what they have."""
+    """Has the actors looked after by the sweep; tells pools how much they need and runners what they have.
+
+    Keeps the storage that runners ask for.
+    """
 
     name = "actors"
 
     def ready(self) -> None:
         """Register with the sweep and the pools; models can be imported only now."""
-        from actors import hosting, queue, readings, turn
+        from actors import hosting, queue, readings, storage, storage_erasure as erasure, turn
         from orchestrator import metrics
         from runners import hosted, pools
+        from runners.storage import register_storage
 
         pools.register_demand(queue.count_demand)
         metrics.register_source(readings.awake_actors)
         hosted.register_hosted(hosting.spoken_lives)
+        register_storage(storage.serve)
         sweep.register(
-            sweep.Swept(turn.ACTORS, queue.overdue), sweep.Swept(hosting.HOSTING, lambda now, limit: [])
+            sweep.Swept(turn.ACTORS, queue.overdue),
+            sweep.Swept(hosting.HOSTING, lambda now, limit: []),
+            sweep.Swept(erasure.ERASURE, erasure.overdue),
         )

@@ -75,6 +75,13 @@ class TimelineAnswer(BaseModel):
     mermaid: str
 
 
+class StoredValue(BaseModel):
+    """A value of an actor's storage in base64, and when it was put there, in ms since the epoch."""
+
+    value: str
+    update_ts: int
+
+
 class NameAnswer(BaseModel):
     """What was announced about an actor name."""
 

@@ -38,7 +38,6 @@ from runners.protocol.messages import (
     ToServerTunnelMessageKind,
 )
 
-VERSION = 7
 SOON_S = 5.0
 GATEWAY = b"gate"
 
@@ -71,6 +70,7 @@ class Connection:
         self.socket = socket
         self.path = urlsplit(socket.request.path).path
         self.query = dict(parse_qsl(urlsplit(socket.request.path).query))
+        self.version = int(self.query["protocol_version"])
         self.offers = socket.request.headers.get("sec-websocket-protocol", "")
         self.received: list[ToServer] = []
         self._untaken: list[ToServer] = []
@@ -82,7 +82,7 @@ class Connection:
         try:
             async for frame in self.socket:
                 assert isinstance(frame, bytes)
-                self.received.append(decode_to_server(frame, VERSION))
+                self.received.append(decode_to_server(frame, self.version))
                 self._untaken.append(self.received[-1])
                 self._news.set()
         except ConnectionClosed:
@@ -122,7 +122,7 @@ class Connection:
 
     async def send(self, *messages: ToClient) -> None:
         for message in messages:
-            await self.socket.send(encode_to_client(message, VERSION))
+            await self.socket.send(encode_to_client(message, self.version))
 
     async def welcome(
         self, runner_id: str = "run1", *, lost_ms: int = 15_000, stop_ms: int = 60_000, grace_ms: int | None = None

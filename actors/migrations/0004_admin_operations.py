@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('actors', '0002_list_indexes'),
+        ('actors', '0003_storage'),
         ('orchestrator', '0003_audit'),
     ]
 
