@@ -29,7 +29,7 @@ class Fleet:
     """Two web processes, two workers, two connectors and a sweeper on PostgreSQL and Valkey, and three runners.
 
     npm: the npm client, long-lived, on the first web process. sdk: our SDK, long-lived, on the second. cloud: our
-    SDK, started by the engine, on the first.
+    SDK, started by the engine, on the first. While theirs is down they connect to the other one.
     """
 
     def __init__(self, directory: Path, server: Server = "uvicorn") -> None:
@@ -59,7 +59,7 @@ class Fleet:
         self.valkey = valkey.Valkey(own)
         self._stack.callback(self.valkey.kill)
         self.valkey.start()
-        self.postgres = self._stack.enter_context(postgres.server())
+        self.postgres = self._stack.enter_context(postgres.server(None, "synchronous_commit=on"))
         self.postgres.create_database("torpor")
         self.valkey_cable = self._stack.enter_context(Relay(self.valkey.socket, own / "near.sock"))
         near = own / "pg"
@@ -83,7 +83,8 @@ class Fleet:
         )
         self._stack.callback(self.cluster.stop)
         for cable, web in zip(self.runner_cables, WEB_OF_RUNNER, strict=True):
-            cable.lead_to(int(self.cluster.urls[web].rpartition(":")[2]))
+            ports = [int(url.rpartition(":")[2]) for url in self.cluster.urls]
+            cable.lead_to(ports[web], *(port for port in ports if port != ports[web]))
         self.cluster.start()
         npm, sdk = (cable.url for cable in self.runner_cables[:2])
         self.runners: list[Application] = [

@@ -50,15 +50,18 @@ def url(directory: Path, database: str = "postgres") -> str:
 
 
 class Postgres(Child):
-    """A server in a directory from `new_directory`; a test may kill and restart it."""
+    """A server in a directory from `new_directory`; a test may kill and restart it.
 
-    def __init__(self, directory: Path) -> None:
+    It is made to be fast, and may lose what was committed when it is killed; `settings` are in addition.
+    """
+
+    def __init__(self, directory: Path, *settings: str) -> None:
         programs = _programs()
         assert programs is not None, MISSING
         self.directory = directory
         self._data = directory / "data"
         self._initdb = [str(programs / "initdb"), "-D", str(self._data), "-U", USER, "-A", "trust", "--no-sync"]
-        options = [part for setting in (*_FAST, "listen_addresses=") for part in ("-c", setting)]
+        options = [part for setting in (*_FAST, "listen_addresses=", *settings) for part in ("-c", setting)]
         server = [str(programs / "postgres"), "-D", str(self._data), "-k", str(directory), *options]
         super().__init__("postgres", _unprivileged(server), Path(tempfile.gettempdir()) / f"{directory.name}.log")
 
@@ -94,10 +97,10 @@ class Postgres(Child):
 
 
 @contextmanager
-def server(directory: Path | None = None) -> Iterator[Postgres]:
+def server(directory: Path | None = None, *settings: str) -> Iterator[Postgres]:
     """Run a server, by default in a directory of its own; afterwards nothing of it is left."""
     home = directory or new_directory()
-    running_server = Postgres(home)
+    running_server = Postgres(home, *settings)
     try:
         running_server.start()
         yield running_server

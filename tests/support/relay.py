@@ -19,7 +19,7 @@ class Relay:
     """
 
     def __init__(self, target: int | Path, near: Path | None = None) -> None:
-        self._target = target
+        self._targets: tuple[int | Path, ...] = (target,)
         if near is None:
             self._listener = socket.create_server(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -48,9 +48,9 @@ class Relay:
         for thread in self._threads:
             thread.join()
 
-    def lead_to(self, port: int) -> None:
-        """Connect to that port from now on; connections that are open stay where they are."""
-        self._target = port
+    def lead_to(self, *ports: int) -> None:
+        """Connect to the first of these ports that listens; connections that are open stay where they are."""
+        self._targets = ports
 
     def cut(self) -> None:
         """Break off every connection, without a goodbye."""
@@ -73,15 +73,16 @@ class Relay:
         self._delay_seconds = seconds
 
     def _connect(self) -> socket.socket:
-        if isinstance(self._target, int):
-            return socket.create_connection(("127.0.0.1", self._target))
-        far = socket.socket(socket.AF_UNIX)
-        try:
-            far.connect(str(self._target))
-        except OSError:
-            far.close()
-            raise
-        return far
+        """Connect to the first target that listens.
+
+        Raises:
+            OSError: none does.
+        """
+        *others, last = self._targets
+        for target in others:
+            with contextlib.suppress(OSError):
+                return _connected(target)
+        return _connected(last)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener is closed in the end
@@ -119,3 +120,15 @@ class Relay:
         self._passing.wait()  # a dead cable tells nobody that the other end is gone
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+
+def _connected(target: int | Path) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_connection(("127.0.0.1", target))
+    far = socket.socket(socket.AF_UNIX)
+    try:
+        far.connect(str(target))
+    except OSError:
+        far.close()
+        raise
+    return far

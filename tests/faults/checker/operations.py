@@ -8,7 +8,7 @@ from tests.faults.history import Operation
 
 ANSWER_SECONDS = 66.0  # DESIGN §11: a request waits for its actor at most 60 s; the rest is the machine's
 COUNT_KEY = b"count"
-GONE = "actor.not_found", "guard.actor_not_found"
+GONE = ("actor.not_found", "actor.destroyed_while_waiting_for_ready")
 REASONS = (
     "guard.actor_ready_timeout",
     "guard.actor_runner_failed",
