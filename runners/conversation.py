@@ -6,6 +6,7 @@ through one queue.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -27,7 +28,7 @@ from orchestrator.workflow.mailbox import postman
 from runners import channel, forwarding, services, sockets
 from runners.background import spawn
 from runners.command_feed import CommandFeed
-from runners.connection import MAX_UNDER_WAY, Events, Evicted, NotReading, PingTimeout
+from runners.connection import MAX_UNDER_WAY, Events, Evicted, GoingAway, NotReading, PingTimeout
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
 from runners.links import Flag, Links
@@ -56,6 +57,8 @@ from runners.storage_desk import StorageDesk
 logger = logging.getLogger(__name__)
 
 PING_JITTER_MS = 127
+FINISH_SECONDS = 1.0
+"""When the process ends, the runner's storage requests have so long to be answered."""
 ACK_DELAY_SECONDS = 0.05
 """Acks gather for this long; the npm client looks through its unacknowledged events one by one."""
 LONG_FRAME_BYTES = 64 * 1024
@@ -116,7 +119,10 @@ class Conversation:
                 self._say_ping()  # its pong comes after all that the runner repeats
             else:
                 self._feed.catch_up()
-            return await self._ended
+            error = await self._ended
+            if isinstance(error, GoingAway):
+                await self._finish_storage()
+            return error
         finally:
             self._take_no_more()
             metrics.RUNNER_SOCKETS.dec()
@@ -128,6 +134,13 @@ class Conversation:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._account_for_requests()
+
+    async def _finish_storage(self) -> None:
+        """Answer what the runner has asked of the storage: it would wait, as it cannot ask again (PROTOCOL §6)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self._desk.finish()
+                await self._queue.drained()
 
     def _account_for_requests(self) -> None:
         """Have gateways send again what the runner cannot have had, and tell them what it may not have had."""

@@ -4,17 +4,14 @@ import json
 import logging
 from typing import Any
 
-import redis
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from ninja.errors import ValidationError
 from ninja.renderers import BaseRenderer
 
+from orchestrator import failures
 from orchestrator.errors import BadRequest, OrchestratorError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
-
-_OF_A_STORE = (OperationalError, InterfaceError, redis.RedisError)
 
 
 class JsonRenderer(BaseRenderer):
@@ -45,12 +42,8 @@ def error_answer(request: HttpRequest, error: Exception | type[Exception]) -> Ht
 
 
 def _tellable(error: Exception | type[Exception]) -> OrchestratorError:
-    if isinstance(error, OrchestratorError):
-        return error
     if isinstance(error, ValidationError):
         problem = error.errors[0]
         where = ".".join(str(step) for step in problem["loc"][2:])
         return BadRequest(reason=f"{where}: {problem['msg']}" if where else str(problem["msg"]))
-    if isinstance(error, _OF_A_STORE):
-        return StoreUnavailable()
-    return OrchestratorError()
+    return failures.told(error)
