@@ -12,6 +12,7 @@ from celery import Celery, signals
 from django.conf import settings
 from django.db import connections
 
+from orchestrator.broker import Reconnect
 from orchestrator.redis import celery_broker_url
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
@@ -46,6 +47,7 @@ app.conf.update(
         "actors.hosting",
     ],
 )
+app.steps["consumer"].add(Reconnect)
 
 
 @signals.import_modules.connect

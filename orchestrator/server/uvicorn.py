@@ -29,6 +29,7 @@ from orchestrator.server.limits import (
     WEBSOCKET_BYTES,
     closing,
 )
+from orchestrator.server.uvicorn_http import Http
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -138,6 +139,7 @@ def run(application: Application, listener: socket.socket) -> None:
         application,
         interface="asgi3",
         lifespan="off",
+        http=Http,
         ws=WebSocket,
         ws_max_size=WEBSOCKET_BYTES,
         ws_per_message_deflate=False,

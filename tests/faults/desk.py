@@ -12,6 +12,7 @@ from tests.faults.history import History, Operation
 
 ANSWER_SECONDS = 75.0  # a request waits for its actor at most 60 s (DESIGN §11)
 CONNECT_PAUSE_SECONDS = 0.05
+TOLD_CHARACTERS = 1_000
 Json = dict[str, Any]
 
 
@@ -94,7 +95,7 @@ def _note(operation: Operation, answer: httpx.Response, found: list[Json] | None
         told = None
     told = told if isinstance(told, dict) else {}
     if answer.status_code != 200:
-        operation.outcome = "refused"
+        operation.outcome, operation.told = "refused", answer.text[:TOLD_CHARACTERS]
         engine = "group" in told and "code" in told
         operation.code = f"{told['group']}.{told['code']}" if engine else f"application {answer.status_code}"
         return

@@ -29,6 +29,7 @@ class Operation:
     value: int | None = None  # what was counted; when the alarm is due, in ms since the epoch; how many were found
     generation: int | None = None  # that answered
     key: str = ""  # of what was created
+    told: str = ""  # the body of a refusal
 
     @property
     def seconds(self) -> float:

@@ -19,8 +19,8 @@ from tests.faults.schedule import schedule
 WARM_SECONDS = 2.0
 QUIET_SECONDS = 6.0
 """After the last fault the load goes on for so long."""
-SETTLE_SECONDS = 90.0
-"""By then everything has settled: longer than the lost threshold and the waits for a runner together."""
+SETTLE_SECONDS = 45.0
+"""By then everything has settled: longer than the lost threshold and what follows from it."""
 UNSETTLED = """
 SELECT count(*) FROM actors_actor WHERE status NOT IN ('asleep', 'destroyed', 'running') UNION ALL
 SELECT count(*) FROM runners_runner WHERE state <> 'stopped' AND (state <> 'live' OR socket_id = '') UNION ALL
