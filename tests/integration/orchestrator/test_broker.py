@@ -5,10 +5,13 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
+from celery.worker import state
 
+from orchestrator.broker import Reconnect
 from tests.support.api import wait_until
 from tests.support.child import Child
 from tests.support.slow_task import BEGUN, DONE
@@ -58,3 +61,32 @@ def test_a_worker_that_could_not_acknowledge_its_task_takes_the_next_one(valkey,
     send(worker, 0.0)
     wait_until(lambda: count(valkey, DONE) >= 1, worker.output)
     assert worker.alive
+
+
+class Consumer:
+    """As much of a Celery consumer as `Reconnect` looks at."""
+
+    hub = None
+
+    def __init__(self, *, can_consume: bool) -> None:
+        self.task_consumer = SimpleNamespace(channel=SimpleNamespace(qos=self))
+        self.can_consume = lambda: can_consume
+
+
+def looks(consumer: Consumer, times: int) -> None:
+    step = Reconnect(consumer)
+    step.start(consumer)
+    for _ in range(times):
+        step._look(consumer)
+
+
+def test_a_worker_that_has_no_task_and_may_take_none_begins_anew_with_its_connection():
+    looks(Consumer(can_consume=False), 1)
+    with pytest.raises(redis.ConnectionError):
+        looks(Consumer(can_consume=False), 2)
+    looks(Consumer(can_consume=True), 5)
+
+
+def test_a_worker_that_has_a_task_is_left_alone(monkeypatch):
+    monkeypatch.setattr(state, "active_requests", {object()})
+    looks(Consumer(can_consume=False), 5)
