@@ -92,6 +92,15 @@ class Postgres(Child):
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return url(self.directory, name)
 
+    def copy(self, source: str, target: str) -> None:
+        """Dump a database and restore it into another one, which is empty."""
+        programs = _programs()
+        assert programs is not None, MISSING
+        at = ["-h", str(self.directory), "-U", USER, "-d"]
+        dump = subprocess.run([str(programs / "pg_dump"), *at, source, "-Fc"], capture_output=True, check=True)
+        restore = [str(programs / "pg_restore"), *at, target, "--exit-on-error"]
+        subprocess.run(restore, input=dump.stdout, check=True)
+
     def _address(self, database: str) -> str:
         return conninfo.make_conninfo(host=str(self.directory), user=USER, dbname=database)
 
