@@ -2,7 +2,7 @@
 # ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo dev check fix test e2e simulate fuzz flows bench requirements
+.PHONY: help up demo dev check fix test e2e simulate fuzz faults soak flows bench requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,6 +49,13 @@ simulate: $(VENV)/installed-dev ## Run the simulator on more seeds: make simulat
 
 fuzz: $(VENV)/installed-dev ## Send the runner's socket random frames: make fuzz FRAMES=100000 SEED=2
 	FUZZ_FRAMES="$(or $(FRAMES),100000)" FUZZ_SEED="$(or $(SEED),1)" $(BIN)/pytest -s tests/integration/runners/test_consumers_fuzz.py $(ARGS)
+
+faults: $(VENV)/installed-dev ## Break an engine of real processes: make faults SEED="1 2" FAULTS=80 SECONDS=130 [KINDS="kill web,wipe valkey"]
+	$(BIN)/python -m tests.faults $(or $(SEED),1) --faults $(or $(FAULTS),20) --seconds $(or $(SECONDS),100) \
+		$(if $(KINDS),--kinds "$(KINDS)") $(ARGS)
+
+soak: $(VENV)/installed-dev ## Load an engine with faults now and then and show what grows: make soak MINUTES=30
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),3) $(ARGS)
 
 flows: $(VENV)/installed-dev ## Lead an engine through both flows and draw what it records: docs/flows.md
 	$(BIN)/python -m tests.e2e.record_flows

@@ -142,7 +142,14 @@ class GatewayRequest(LeanConsumer):
         task = asyncio.current_task()
         assert task is not None
         answers = Answers(overflow=task.cancel)
-        exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
+        clock = asyncio.get_running_loop().time
+        since = clock()
+
+        def doubt(seconds: float) -> None:
+            if clock() - since <= seconds:
+                self._doubt(answers, is_back=True)
+
+        exchange = Exchange(route, since, answers.fail, doubt)
         line = Line(hub, route.runner_id, answers, lambda is_back: self._doubt(answers, is_back))
         tunnel = self.trace.begin("tunnel")
         feeding: asyncio.Task[None] | None = None

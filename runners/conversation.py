@@ -31,6 +31,7 @@ from runners.command_feed import CommandFeed
 from runners.connection import MAX_UNDER_WAY, Events, Evicted, GoingAway, NotReading, PingTimeout
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.hosted import hosted_lives
 from runners.links import Flag, Links
 from runners.protocol import codec
 from runners.protocol.messages import (
@@ -57,6 +58,8 @@ from runners.storage_desk import StorageDesk
 logger = logging.getLogger(__name__)
 
 PING_JITTER_MS = 127
+PONG_SECONDS = 1.0
+"""A pong proves what was sent before its ping: so long before, at the most."""
 FINISH_SECONDS = 1.0
 """When the process ends, the runner's storage requests have so long to be answered."""
 ACK_DELAY_SECONDS = 0.05
@@ -117,6 +120,8 @@ class Conversation:
             self._post({"t": "connected", "socket_id": self._socket_id})
             if self._registration.reused:
                 self._say_ping()  # its pong comes after all that the runner repeats
+                if self._registration.unaccounted:
+                    spawn(self._account_for_the_dead())
             else:
                 self._feed.catch_up()
             error = await self._ended
@@ -151,6 +156,14 @@ class Conversation:
         is_back = replaced or sockets.local_socket(self.runner_id) is not None
         for request in self._deliveries.unproven() - unsent.keys():
             forwarding.tell_unproven(self.runner_id, request, is_back=is_back)
+
+    async def _account_for_the_dead(self) -> None:
+        """Tell gateways what their requests to the runner's last socket are worth: its process cannot any more."""
+        silent = timezone.now() - self._registration.seen_at
+        news = channel.unproven_news(self.runner_id, silent.total_seconds() + PONG_SECONDS)
+        for actor_id, _ in await run_db(hosted_lives, self.runner_id):
+            with contextlib.suppress(BusOverloaded):
+                get_bus().publish(channel.actor_channel(actor_id), news)
 
     def _init_message(self) -> ToClientInit:
         registration = self._registration

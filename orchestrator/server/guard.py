@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.server.limits import CRASHED
+from orchestrator.server.limits import CRASHED, HEADERS
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +16,12 @@ class Stopped(OrchestratorError):
     """This process ends; another one will answer."""
 
     group, code, status = "guard", "service_unavailable", 503
+
+
+class HeadTooLarge(OrchestratorError):
+    """The request has too many headers."""
+
+    group, code, status = "guard", "request_headers_too_large", 431
 
 
 Message = dict[str, Any]
@@ -35,7 +41,9 @@ def guarded(application: Application) -> Application:
     """
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and len(scope["headers"]) > HEADERS:
+            await send_error(HeadTooLarge(), send)
+        elif scope["type"] == "http":
             await _serve_request(application, scope, receive, send)
         else:
             await _serve_websocket(application, scope, receive, send)

@@ -22,6 +22,11 @@ HEAD_TIMEOUT = (
     b'{"group":"guard","code":"request_timeout","message":"The head of the request took too long."}\n'
 )
 """What a client hears who has begun one."""
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: 102\r\n\r\n"
+    b'{"group":"guard","code":"request_headers_too_large","message":"The head of the request is too long."}\n'
+)
 KEEP_ALIVE_SECONDS = 75
 CLOSE_SECONDS = 5
 """How long a client may take to answer a WebSocket's close, and to take what was written before it hangs up."""

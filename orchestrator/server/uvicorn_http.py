@@ -1,18 +1,19 @@
-"""HTTP under Uvicorn, mended: a connection has a while for the head of a request, and no longer."""
+"""HTTP under Uvicorn, mended: the head of a request may take a while, and so many bytes, and no more."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from orchestrator.server.limits import HEAD_SECONDS, HEAD_TIMEOUT
+from orchestrator.server.limits import HEAD_SECONDS, HEAD_TIMEOUT, HEAD_TOO_LARGE, HEADERS_BYTES
 
 
 class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two classes, whichever is installed
     """One connection while it speaks HTTP. Between two requests Uvicorn's own keep-alive limit holds."""
 
     _head: asyncio.TimerHandle | None = None
-    _head_begun = False
+    _head_bytes = 0  # received of a head that is not complete
+    _upgraded = False
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first head."""
@@ -29,13 +30,16 @@ class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two cl
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._have_head()
-        elif not self.transport.is_closing():
-            self._head_begun = True
+        elif not self._upgraded and not self.transport.is_closing():
+            self._head_bytes += len(data)
             self._wait_for_head()
+            if self._head_bytes > HEADERS_BYTES:
+                self._refuse(HEAD_TOO_LARGE)
 
     def handle_websocket_upgrade(self, *args: Any) -> None:
         """Let go of the connection."""
         self._have_head()
+        self._upgraded = True
         super().handle_websocket_upgrade(*args)
 
     def _wait_for_head(self) -> None:
@@ -46,9 +50,11 @@ class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two cl
         if self._head is not None:
             self._head.cancel()
             self._head = None
-        self._head_begun = False
+        self._head_bytes = 0
 
     def _give_up(self) -> None:
-        if self._head_begun:
-            self.transport.write(HEAD_TIMEOUT)
+        self._refuse(HEAD_TIMEOUT if self._head_bytes else b"")
+
+    def _refuse(self, answer: bytes) -> None:
+        self.transport.write(answer)
         self.transport.close()

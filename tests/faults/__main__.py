@@ -27,13 +27,10 @@ def main() -> int:
         with Fleet(directory, options.server) as fleet:
             outcome = run(fleet, seed, options.faults, options.seconds, options.kinds)
         outcomes.append(outcome)
-        print(
-            f"seed {seed}: {len(outcome.history.injected)} faults, {len(outcome.history.operations)} operations,"
-            f" {len(outcome.history.sockets)} sockets, {len(outcome.violations)} violations; logs in {directory}"
-        )
+        (directory / "history.pickle").write_bytes(pickle.dumps(outcome.history))
+        print(f"{outcome}; logs in {directory}")
         for violation in outcome.violations:
             print(f"  {violation}")
-        (directory / "history.pickle").write_bytes(pickle.dumps(outcome.history))
     print(report.as_markdown(report.add(report.tabulate(one.history) for one in outcomes), list(KINDS)))
     return int(any(one.violations for one in outcomes))
 
@@ -43,9 +40,16 @@ def _options() -> argparse.Namespace:
     options.add_argument("seeds", type=int, nargs="*", default=[1])
     options.add_argument("--faults", type=int, default=20)
     options.add_argument("--seconds", type=float, default=100.0)
-    options.add_argument("--kinds", nargs="*", default=(), choices=KINDS, metavar="KIND")
+    options.add_argument("--kinds", type=_kinds, default=(), help="separated by commas; without it, all there are")
     options.add_argument("--server", choices=("daphne", "uvicorn"), default="uvicorn")
     return options.parse_args()
+
+
+def _kinds(names: str) -> list[str]:
+    kinds = [name.strip() for name in names.split(",")]
+    if unknown := set(kinds) - KINDS.keys():
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(KINDS)}")
+    return kinds
 
 
 if __name__ == "__main__":
