@@ -16,9 +16,20 @@ REASONS = (
 """Beginnings of what a socket may be closed with while faults are about."""
 
 
+ZOMBIES = ("lose runner", "freeze runner", "black-hole runner")
+"""Beginnings of the kinds of fault after which a runner may go on with a life that the engine has given up.
+
+What our test runner has heard of a hibernating socket it keeps in its memory, for lack of a better place, and a life
+that is over writes there as well. An application keeps it in its actor's storage, which refuses such a life.
+"""
+
+
 def check_sockets(evidence: Evidence) -> Iterator[str]:
     """Give what the clients' sockets break."""
     for log in evidence.history.sockets:
+        until = log.closed or evidence.history.ended_at
+        if log.may_hibernate and any(evidence.faults(log.opened, until, *ZOMBIES)):
+            continue
         yield from _check_order(log)
         yield from _check_end(evidence, log)
 

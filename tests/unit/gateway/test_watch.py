@@ -145,10 +145,8 @@ def test_exchanges_with_a_runner_whose_socket_died_without_a_word_are_in_doubt()
     watch = watch_with(ready(1))
     doubts = []
     for runner_id in ("r", "s"):
-        told = [].append
-        watch.join(
-            Exchange(Route(runner_id, 1), 0.0, told, lambda seconds, who=runner_id: doubts.append((who, seconds)))
-        )
+        doubt = lambda seconds, who=runner_id: doubts.append((who, seconds))  # noqa: E731
+        watch.join(Exchange(Route(runner_id, 1), 0.0, [].append, doubt))
     watch.join(Exchange(Route("r", 1), 0.0, [].append))  # a WebSocket, which finds out by itself
     watch.hear(json.dumps({"m": "unproven", "runner": "r", "seconds": 4.5}).encode())
     assert doubts == [("r", 4.5)]
