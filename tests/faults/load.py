@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tests.faults.desk import Desk
 from tests.faults.history import History, Sleeper
+from tests.faults.impostor import impersonate
 from tests.faults.sockets import converse
 
 ALARM_MS = (600, 3_000)
@@ -48,6 +49,7 @@ class Load:
         loops += [lambda actor_id=actor_id: self._alarm(actor_id) for actor_id in self.alarmed]
         loops += [lambda actor_id=actor_id: self._nap(actor_id) for actor_id in hibernating]
         self._tasks = [asyncio.create_task(self._repeat(loop)) for loop in loops]
+        self._tasks.append(asyncio.create_task(impersonate(self._urls, self.counters, self._over)))
         for actor_id in plain + hibernating:
             talk = converse(self._urls, self._history, actor_id, self._over, may_hibernate=actor_id in hibernating)
             self._tasks.append(asyncio.create_task(talk))

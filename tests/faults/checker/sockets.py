@@ -19,8 +19,8 @@ REASONS = (
 ZOMBIES = ("lose runner", "freeze runner", "black-hole runner")
 """Beginnings of the kinds of fault after which a runner may go on with a life that the engine has given up.
 
-What our test runner has heard of a hibernating socket it keeps in its memory, for lack of a better place, and a life
-that is over writes there as well. An application keeps it in its actor's storage, which refuses such a life.
+What our test runner has heard of a hibernating socket it keeps in its memory, for lack of a better place, and a
+life that is over writes there as well. An application keeps it in its actor's storage, which refuses such a life.
 """
 
 
