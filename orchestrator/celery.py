@@ -21,6 +21,8 @@ app = Celery("torpor", fixups=[])
 app.conf.update(
     broker_url=celery_broker_url(settings.REDIS_URL),
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,  # a store that is full, or a replica for a moment, refuses commands
     broker_transport_options={
         "visibility_timeout": 90,
         "socket_keepalive": True,

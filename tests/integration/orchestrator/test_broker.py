@@ -63,6 +63,23 @@ def test_a_worker_that_could_not_acknowledge_its_task_takes_the_next_one(valkey,
     assert worker.alive
 
 
+@pytest.mark.parametrize(
+    ("refuse", "accept"),
+    [("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"), ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE")],
+    ids=["full", "read-only"],
+)
+def test_a_worker_whose_broker_refuses_everything_for_a_while_goes_on_afterwards(valkey, worker, refuse, accept):
+    send(worker, 0.5)
+    wait_until(lambda: count(valkey, BEGUN) == 1, worker.output)
+    with redis.Redis.from_url(valkey.url) as client:
+        client.execute_command(*refuse.split())
+        wait_until(lambda: "Connection to broker lost" in worker.output(), worker.output)
+        client.execute_command(*accept.split())
+    send(worker, 0.0)
+    wait_until(lambda: count(valkey, DONE) >= 1, worker.output)
+    assert worker.alive
+
+
 class Consumer:
     """As much of a Celery consumer as `Reconnect` looks at."""
 
