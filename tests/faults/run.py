@@ -56,9 +56,10 @@ def run(
             for event in application.journal()
         ]
         pids = frozenset(application.pid for application in fleet.applications)
+        ended = tuple(child.name for child in fleet.processes if not child.alive)
         history.ended_at = time.time()
         facts = read_facts(database)
-    return Outcome(seed, history, check(Evidence(history, facts, journals, pids, fewest)))
+    return Outcome(seed, history, check(Evidence(history, facts, journals, pids, fewest, ended)))
 
 
 async def _history(fleet: Fleet, seed: int, faults: int, seconds: float, kinds: Sequence[str]) -> History:

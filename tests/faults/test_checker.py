@@ -289,6 +289,10 @@ def test_rows_that_break_an_invariant_are_told(tables, told):
     assert any(one.startswith(told) for one in check_rows(rows(**tables)))
 
 
+def test_a_process_that_ended_by_itself_is_told():
+    assert list(check_rows(replace(rows(), ended=("worker",)))) == ["worker ended by itself"]
+
+
 def test_two_live_actors_of_one_key_are_told():
     asleep = ACTOR | {"status": "asleep", "destroyed_at": None, "slept_at": NOW}
     both = [asleep, asleep | {"id": "b"}]

@@ -34,6 +34,7 @@ class Evidence:
     journals: Sequence[Event] = ()
     pids: frozenset[int] = frozenset()
     fewest: int = 1  # successful operations of each kind
+    ended: tuple[str, ...] = ()  # processes that ended by themselves
 
     def faults(
         self, began: float, ended: float, *kinds: str, after: float = AFTERMATH_SECONDS

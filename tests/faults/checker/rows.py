@@ -15,6 +15,7 @@ LATE = timedelta(seconds=10)
 
 def check_rows(evidence: Evidence) -> Iterator[str]:
     """Give what the rows break."""
+    yield from (f"{name} ended by itself" for name in evidence.ended)
     yield from _check_settled(evidence)
     yield from _check_slots(evidence)
     yield from _check_timelines(evidence)
