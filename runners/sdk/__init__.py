@@ -5,8 +5,8 @@ It needs no Django, only `websockets` and the protocol package beside it.
 
 from runners.sdk.actor import Actor, Registry
 from runners.sdk.context import Context
-from runners.sdk.errors import KvError, KvTimeout, RunnerStopped, SdkError, WebSocketClosed
-from runners.sdk.http import Request, Response
+from runners.sdk.errors import KvError, KvTimeout, RequestTooLarge, RunnerStopped, SdkError, WebSocketClosed
+from runners.sdk.http import Request, Response, StreamingResponse
 from runners.sdk.kv import Kv
 from runners.sdk.runner import Runner
 from runners.sdk.serverless import ServerlessApp, serverless_app
@@ -20,11 +20,13 @@ __all__ = [
     "KvTimeout",
     "Registry",
     "Request",
+    "RequestTooLarge",
     "Response",
     "Runner",
     "RunnerStopped",
     "SdkError",
     "ServerlessApp",
+    "StreamingResponse",
     "WebSocket",
     "WebSocketClosed",
     "serverless_app",

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from runners.sdk.context import Context
-from runners.sdk.http import Request, Response
+from runners.sdk.http import Answer, Request, Response
 from runners.sdk.websocket import WebSocket
 
 
@@ -22,8 +22,8 @@ class Actor:
     async def on_stop(self, ctx: Context) -> None:
         """Say goodbye: requests are finished. Called also when on_start has failed."""
 
-    async def fetch(self, ctx: Context, request: Request) -> Response:
-        """Answer a request. Raising answers 500. The answer may be of 20 MiB."""
+    async def fetch(self, ctx: Context, request: Request) -> Answer:
+        """Answer a request. Raising answers 500. A Response may be of 20 MiB, a StreamingResponse of any size."""
         return Response.text("Not Found\n", status=404)
 
     async def websocket(self, ctx: Context, socket: WebSocket) -> None:
@@ -34,7 +34,7 @@ class Actor:
         raise NotImplementedError
 
 
-FetchFunction: TypeAlias = Callable[[Context, Request], Awaitable[Response]]
+FetchFunction: TypeAlias = Callable[[Context, Request], Awaitable[Answer]]
 ActorLike: TypeAlias = type[Actor] | FetchFunction
 
 
@@ -44,7 +44,7 @@ class FunctionActor(Actor):
     def __init__(self, fetch: FetchFunction) -> None:
         self._fetch = fetch
 
-    async def fetch(self, ctx: Context, request: Request) -> Response:
+    async def fetch(self, ctx: Context, request: Request) -> Answer:
         """Answer with the function."""
         return await self._fetch(ctx, request)
 

@@ -4,6 +4,7 @@ SdkError
 ├── RunnerStopped    the runner ended before what was waited for
 ├── KvError          the engine refused a call to the store, or cannot be asked
 │   └── KvTimeout    it did not answer in time
+├── RequestTooLarge  the body is larger than what is read of it
 └── WebSocketClosed  the client's socket is closed
 """
 
@@ -25,6 +26,10 @@ class KvError(SdkError):
 
 class KvTimeout(KvError):
     """The engine did not answer a call to the actor's store in time; whether it took effect is unknown."""
+
+
+class RequestTooLarge(SdkError):
+    """The body of a request is too large to be kept; left to itself it answers the request with 413."""
 
 
 class WebSocketClosed(SdkError):

@@ -1,62 +1,23 @@
-"""One request or WebSocket of a client, from its arrival in the tunnel to its end (PROTOCOL §5)."""
+"""One request of a client, from its arrival in the tunnel to its end (PROTOCOL §5); the WebSocket is beside it."""
 
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
 from runners.errors import RunnerProtocolError
-from runners.protocol.codec import encode_to_server
-from runners.protocol.messages import (
-    MessageId,
-    ToServerResponseStart,
-    ToServerTunnelMessage,
-    ToServerTunnelMessageKind,
-    ToServerWebSocketOpen,
-)
+from runners.protocol.messages import ToServerResponseAbort, ToServerResponseChunk, ToServerResponseStart
 from runners.sdk.actor import Actor
+from runners.sdk.channel import Channel
 from runners.sdk.context import Context
-from runners.sdk.errors import WebSocketClosed
-from runners.sdk.http import Request, Response
-from runners.sdk.outbox import Outbox
-from runners.sdk.session.reconnect import PROTOCOL_VERSION
-from runners.sdk.websocket import WebSocket
+from runners.sdk.errors import RequestTooLarge
+from runners.sdk.http import Answer, Request, Response, StreamingResponse, wire_headers
+from runners.sdk.upload import Upload
 
 ACTOR_NOT_FOUND = "runner.actor_not_found"
+CHUNK_BYTES = 256 * 1024  # larger chunks of a streamed answer are cut, so that others get their turn
 
 log = logging.getLogger(__name__)
-
-
-class Channel:
-    """The runner's side of one request or WebSocket: sends its messages, numbered from 0 (u16, wrapping)."""
-
-    def __init__(self, gateway_id: bytes, request_id: bytes, outbox: Outbox) -> None:
-        self._gateway_id = gateway_id
-        self._request_id = request_id
-        self._outbox = outbox
-        self._index = 0
-        self._silent = False
-
-    def send(self, kind: ToServerTunnelMessageKind) -> None:
-        """Queue a message, to be sent on this connection or the next.
-
-        Raises RunnerProtocolError for what the tunnel does not take, such as more than 20 MiB: sent, it would cost
-        the runner its connection (PROTOCOL pitfall 20).
-        """
-        if self._silent:
-            return
-        message_id = MessageId(self._gateway_id, self._request_id, self._index)
-        frame = encode_to_server(ToServerTunnelMessage(message_id, kind), PROTOCOL_VERSION)
-        self._outbox.put(frame, durable=True)
-        self._index = (self._index + 1) % 2**16
-
-    async def room(self) -> None:
-        """Wait while too much is queued."""
-        await self._outbox.room()
-
-    def silence(self) -> None:
-        """Send nothing any more."""
-        self._silent = True
 
 
 class Exchange(ABC):
@@ -104,79 +65,102 @@ class Exchange(ABC):
 
 
 class HttpExchange(Exchange):
-    """A request, answered exactly once or cut."""
+    """A request, answered exactly once or cut. `upload` is its body, if that is still coming."""
 
-    def __init__(self, channel: Channel, finished: Callable[[Exchange], None], request: Request) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        finished: Callable[[Exchange], None],
+        request: Request,
+        upload: Upload | None = None,
+    ) -> None:
         super().__init__(channel, finished)
+        self.upload = upload
         self._request = request
+        self._begun = False  # the answer
 
     async def _serve(self, actor: Actor, ctx: Context) -> None:
         answer = await self._ask(actor, ctx)
         await self._channel.room()
         try:
-            self._channel.send(answer)
+            self._channel.send(wire_start(answer))
         except RunnerProtocolError:
-            log.exception("an answer does not fit into the tunnel", extra=_fields(ctx, "response_refused"))
-            self._channel.send(INTERNAL_ERROR)
+            log.exception("an answer does not fit into the tunnel", extra=fields_of(ctx, "response_refused"))
+            self._channel.send(wire_start(INTERNAL_ERROR))
+        if isinstance(answer, StreamingResponse):
+            self._begun = True
+            await self._stream(answer.chunks, ctx)
         self._channel.silence()  # one answer, even if the life is cut off before this task is seen to be done
 
-    async def _ask(self, actor: Actor, ctx: Context) -> ToServerResponseStart:
+    async def _ask(self, actor: Actor, ctx: Context) -> Answer:
         try:
-            return wire_response(await actor.fetch(ctx, self._request))
+            answer = await actor.fetch(ctx, self._request)
+            if isinstance(answer, Response | StreamingResponse):
+                return answer
+            log.error("fetch must return a response, not %r", type(answer), extra=fields_of(ctx, "fetch_failed"))
+        except RequestTooLarge:
+            log.warning("a request is too large", exc_info=True, extra=fields_of(ctx, "request_too_large"))
+            return Response.text("Payload Too Large", 413)
         except Exception:
-            log.exception("a request handler failed", extra=_fields(ctx, "fetch_failed"))
+            log.exception("a request handler failed", extra=fields_of(ctx, "fetch_failed"))
         except asyncio.CancelledError:
             if self._over:
                 raise
-            log.exception("a request handler was cancelled from within", extra=_fields(ctx, "fetch_failed"))
+            log.exception("a request handler was cancelled from within", extra=fields_of(ctx, "fetch_failed"))
         return INTERNAL_ERROR
 
-    def _say_not_here(self) -> None:
-        self._channel.send(ToServerResponseStart(503, {"x-rivet-error": ACTOR_NOT_FOUND}, None, stream=False))
-
-
-class WebSocketExchange(Exchange):
-    """A WebSocket, accepted as soon as the actor runs, if the actor serves WebSockets at all."""
-
-    def __init__(self, channel: Channel, finished: Callable[[Exchange], None], request: Request) -> None:
-        super().__init__(channel, finished)
-        self.socket = WebSocket(request, channel.send, channel.room)
-
-    def actor_stops(self) -> None:
-        """Close the socket: it does not outlive this life."""
-        self.socket.close_now(1000, "actor.stopped")
-
-    async def _serve(self, actor: Actor, ctx: Context) -> None:
-        if type(actor).websocket is Actor.websocket:
-            self.socket.close_now(1011, "ws.not_supported")
-            return
-        self._channel.send(ToServerWebSocketOpen(can_hibernate=False))
+    async def _stream(self, chunks: AsyncIterable[bytes | str], ctx: Context) -> None:
+        """Send the body, as fast as it is taken, to its end or to where it breaks off."""
+        pieces = _pieces(chunks)
         try:
-            await actor.websocket(ctx, self.socket)
-            self.socket.close_now(1000, "")
-        except WebSocketClosed:
-            self.socket.close_now(1000, "")  # of another socket, perhaps; this one may be open
+            async for piece in pieces:
+                self._channel.send(ToServerResponseChunk(piece, finish=False))
+                await self._channel.room()
+            self._channel.send(ToServerResponseChunk(b"", finish=True))
+        except asyncio.CancelledError:
+            if self._over:
+                raise
+            log.exception("a streamed answer was cancelled from within", extra=fields_of(ctx, "stream_failed"))
+            self._channel.send(ToServerResponseAbort())
         except Exception:
-            log.exception("a WebSocket handler failed", extra=_fields(ctx, "websocket_failed"))
-            self.socket.close_now(1011, "Server Error")
+            log.exception("a streamed answer broke off", extra=fields_of(ctx, "stream_failed"))
+            self._channel.send(ToServerResponseAbort())
+        finally:
+            await pieces.aclose()
 
     def _say_not_here(self) -> None:
-        self.socket.close_now(1011, ACTOR_NOT_FOUND)
+        if self._begun:
+            self._channel.send(ToServerResponseAbort())
+        else:
+            self._channel.send(ToServerResponseStart(503, {"x-rivet-error": ACTOR_NOT_FOUND}, None, stream=False))
 
 
-def wire_response(response: Response) -> ToServerResponseStart:
-    """Return the whole answer as one message, with its length. Raises TypeError if it is none."""
-    if not isinstance(response, Response):
-        raise TypeError(f"fetch must return a Response, not {type(response).__name__}")
-    body = response.body_bytes
-    headers = dict(response.headers)
+INTERNAL_ERROR = Response(500, {"content-type": "text/plain"}, "Internal Server Error")
+
+
+def wire_start(answer: Answer) -> ToServerResponseStart:
+    """Return the message an answer begins with: all of it, with its length, unless it is streamed."""
+    headers = wire_headers(answer.headers)
+    if isinstance(answer, StreamingResponse):
+        return ToServerResponseStart(answer.status, headers, None, stream=True)
+    body = answer.body_bytes
     if body:
         headers["content-length"] = str(len(body))
-    return ToServerResponseStart(response.status, headers, body or None, stream=False)
+    return ToServerResponseStart(answer.status, headers, body or None, stream=False)
 
 
-INTERNAL_ERROR = wire_response(Response(500, {"content-type": "text/plain"}, "Internal Server Error"))
-
-
-def _fields(ctx: Context, action: str) -> dict[str, object]:
+def fields_of(ctx: Context, action: str) -> dict[str, object]:
+    """Return the fields of a log record about what an actor does."""
     return {"action": action, "actor_id": ctx.actor_id, "generation": ctx.generation}
+
+
+async def _pieces(chunks: AsyncIterable[bytes | str]) -> AsyncGenerator[bytes, None]:
+    """Give the chunks as bytes, none empty and none large; close their generator with this one."""
+    try:
+        async for chunk in chunks:
+            data = chunk.encode() if isinstance(chunk, str) else bytes(chunk)
+            for start in range(0, len(data), CHUNK_BYTES):
+                yield data[start : start + CHUNK_BYTES]
+    finally:
+        if (close := getattr(chunks, "aclose", None)) is not None:
+            await close()

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-ROOM_BYTES = 16 * 2**20  # senders of tunnel messages wait while more than this is queued
+ROOM_BYTES = 2**20  # senders of tunnel messages wait while more than this is queued
 
 
 class Outbox:
@@ -23,6 +23,11 @@ class Outbox:
         self._roomy = asyncio.Event()
         self._empty = asyncio.Event()
         self._settle()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be written."""
+        return self._queued_bytes
 
     def put(self, frame: bytes, *, durable: bool = False, first: bool = False) -> None:
         """Queue a frame, or with `first` ahead of all others: a pong must not wait behind a large answer."""

@@ -29,6 +29,12 @@ OPEN_S = 10.0
 CLOSE_S = 2.0
 KEEPALIVE_S = 5.0  # between transport pings; the engine counts as gone after two of them without an answer
 
+ABILITIES = {"request_streaming": True, "multi_headers": True}
+"""What this SDK can do beyond the protocol, as its runner metadata tells the engine under `torpor`.
+
+It takes bodies in chunks, and the values of a repeated response header stand on lines of their own.
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -50,8 +56,11 @@ class Runner:
         version: int = 1,
         key: str | None = None,
         token: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """`total_slots` is how many actors fit; engines give new actors only to the highest `version` of a pool.
+
+        `metadata` is JSON to be seen in the engine's list of runners.
 
         Raises ValueError for an endpoint or a token that cannot be, TypeError for something that is no actor.
         """
@@ -60,7 +69,9 @@ class Runner:
         self._url = reconnect.connect_url(endpoint, namespace=namespace, key=self.key)
         self._subprotocols = reconnect.subprotocols(token)
         names = {name: json.dumps({}) for name in registry.names}
-        self._init = ToServerInit(pool, version, total_slots, names, metadata=None)
+        self._init = ToServerInit(
+            pool, version, total_slots, names, json.dumps({**(metadata or {}), "torpor": ABILITIES})
+        )
         self._conversation = Conversation(registry)
         self._ready = asyncio.Event()
         self._finished = asyncio.Event()

@@ -1,7 +1,6 @@
 """Brings the clients' requests and WebSockets to the lives of the actors they are for (PROTOCOL §5)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from runners.protocol.messages import (
@@ -15,10 +14,12 @@ from runners.protocol.messages import (
     ToClientWebSocketOpen,
     ToServerWebSocketClose,
 )
-from runners.protocol.tunnel import MAX_PAYLOAD_BYTES
-from runners.sdk.exchange import Channel, Exchange, HttpExchange, WebSocketExchange, wire_response
-from runners.sdk.http import Request, Response
+from runners.sdk.channel import Channel
+from runners.sdk.exchange import Exchange, HttpExchange
+from runners.sdk.http import Request
 from runners.sdk.outbox import Outbox
+from runners.sdk.upload import Upload
+from runners.sdk.websocket_exchange import WebSocketExchange
 
 NO_STATUS = 1005  # what a close without a code counts as (RFC 6455 §7.1.5)
 
@@ -30,14 +31,6 @@ class Accepting(Protocol):
         """Serve it, keep it for later or refuse it."""
 
 
-@dataclass(slots=True)
-class _Upload:
-    """A request whose body is still coming."""
-
-    start: ToClientRequestStart
-    body: bytearray = field(default_factory=bytearray)
-
-
 class Tunnel:
     """Knows the exchange behind each (gateway id, request id)."""
 
@@ -46,20 +39,18 @@ class Tunnel:
         self._outbox = outbox
         self._find = find
         self._exchanges: dict[tuple[bytes, bytes], Exchange] = {}
-        self._uploads: dict[tuple[bytes, bytes], _Upload] = {}
 
     def receive(self, message: ToClientTunnelMessage) -> None:
         """Take a message of a gateway; one for an exchange that is over is dropped."""
         key = (message.message_id.gateway_id, message.message_id.request_id)
         match message.message_kind:
-            case ToClientRequestStart(stream=False) as start:
-                self._request(key, start, start.body)
             case ToClientRequestStart() as start:
-                self._uploads[key] = _Upload(start, bytearray(start.body or b""))
+                self._request(key, start)
             case ToClientRequestChunk(body, finish):
-                self._chunk(key, body, finish=finish)
+                exchange = self._exchanges.get(key)
+                if isinstance(exchange, HttpExchange) and exchange.upload is not None:
+                    exchange.upload.feed(body, finish=finish)
             case ToClientRequestAbort():
-                self._uploads.pop(key, None)
                 if exchange := self._exchanges.get(key):
                     exchange.cut()
             case ToClientWebSocketOpen(actor_id, path, headers):
@@ -67,10 +58,12 @@ class Tunnel:
                 channel, finished = self._line(key)
                 self._open(key, actor_id, WebSocketExchange(channel, finished, request))
             case ToClientWebSocketMessage(data, binary):
-                if isinstance(exchange := self._exchanges.get(key), WebSocketExchange):
+                exchange = self._exchanges.get(key)
+                if isinstance(exchange, WebSocketExchange):
                     exchange.socket.arrived(data, binary=binary)
             case ToClientWebSocketClose(code, reason):
-                if isinstance(exchange := self._exchanges.get(key), WebSocketExchange):
+                exchange = self._exchanges.get(key)
+                if isinstance(exchange, WebSocketExchange):
                     exchange.socket.was_closed(NO_STATUS if code is None else code, reason or "")
 
     def refuse_hibernating(self, request: HibernatingRequest) -> None:
@@ -78,21 +71,15 @@ class Tunnel:
         channel = Channel(request.gateway_id, request.request_id, self._outbox)
         channel.send(ToServerWebSocketClose(1000, "ws.meta_not_found_during_restore", hibernate=False))
 
-    def _chunk(self, key: tuple[bytes, bytes], body: bytes, *, finish: bool) -> None:
-        if (upload := self._uploads.get(key)) is None:
-            return
-        upload.body += body
-        if len(upload.body) > MAX_PAYLOAD_BYTES:
-            del self._uploads[key]
-            self._line(key)[0].send(wire_response(Response.text("Payload Too Large", 413)))
-        elif finish:
-            del self._uploads[key]
-            self._request(key, upload.start, bytes(upload.body))
-
-    def _request(self, key: tuple[bytes, bytes], start: ToClientRequestStart, body: bytes | None) -> None:
+    def _request(self, key: tuple[bytes, bytes], start: ToClientRequestStart) -> None:
+        upload = None
+        if start.stream:
+            upload = Upload()
+            upload.feed(start.body or b"", finish=False)
+        body = start.body if upload is None else upload
         request = Request.of_target(start.method, start.path, start.headers, body)
         channel, finished = self._line(key)
-        self._open(key, start.actor_id, HttpExchange(channel, finished, request))
+        self._open(key, start.actor_id, HttpExchange(channel, finished, request, upload))
 
     def _line(self, key: tuple[bytes, bytes]) -> tuple[Channel, Callable[[Exchange], None]]:
         def finished(exchange: Exchange) -> None:

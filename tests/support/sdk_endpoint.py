@@ -94,11 +94,11 @@ class Counter(Actor):
                     log("slow_request", actorId=ctx.actor_id, generation=ctx.generation)
                     await asyncio.sleep(wait.total_seconds())
             case "/length":
-                about["bytes"] = len(request.body)
+                about["bytes"] = len(await request.body())
             case "/echo":
                 path = request.path + (f"?{request.query}" if request.query else "")
                 about |= {"method": request.method, "path": path}
-                about |= {"headers": dict(request.headers), "body": request.text()}
+                about |= {"headers": dict(request.headers), "body": await request.text()}
             case _:
                 return Response.json(about | {"error": "no such path"}, status=404)
         return Response.json(about)

@@ -30,7 +30,7 @@ NOT_HERE = ToServerResponseStart(503, {"x-rivet-error": "runner.actor_not_found"
 
 
 async def echo(ctx, request):
-    said = [request.method, request.path, request.query, dict(request.headers), request.body.decode()]
+    said = [request.method, request.path, request.query, dict(request.headers), await request.text()]
     return Response.json(said, status=201, headers={"X-Actor": ctx.actor_id})
 
 

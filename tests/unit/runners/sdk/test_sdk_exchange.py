@@ -3,7 +3,8 @@ import asyncio
 from runners.protocol.codec import decode_to_server
 from runners.sdk import Request, Response
 from runners.sdk.actor import FunctionActor
-from runners.sdk.exchange import Channel, HttpExchange
+from runners.sdk.channel import Channel
+from runners.sdk.exchange import HttpExchange
 from runners.sdk.outbox import Outbox
 
 
