@@ -4,6 +4,7 @@ It needs no Django, only `websockets` and the protocol package beside it.
 """
 
 from runners.sdk.actor import Actor, Registry, scheduled
+from runners.sdk.asgi import AsgiActor, asgi_actor
 from runners.sdk.context import Context
 from runners.sdk.errors import KvError, KvTimeout, RequestTooLarge, RunnerStopped, SdkError, WebSocketClosed
 from runners.sdk.http import Request, Response, StreamingResponse
@@ -17,6 +18,7 @@ from runners.sdk.websocket import WebSocket
 
 __all__ = [
     "Actor",
+    "AsgiActor",
     "Context",
     "KeepAwake",
     "Kv",
@@ -36,6 +38,7 @@ __all__ = [
     "StreamingResponse",
     "WebSocket",
     "WebSocketClosed",
+    "asgi_actor",
     "scheduled",
     "serverless_app",
 ]

@@ -129,8 +129,14 @@ class Connection:
     ) -> ToServerInit:
         """Take the runner's init and answer it."""
         init = await self.take(ToServerInit)
-        await self.send(ToClientInit(runner_id, ProtocolMetadata(lost_ms, stop_ms, grace_ms)))
+        await self.greet(runner_id, lost_ms=lost_ms, stop_ms=stop_ms, grace_ms=grace_ms)
         return init
+
+    async def greet(
+        self, runner_id: str = "run1", *, lost_ms: int = 15_000, stop_ms: int = 60_000, grace_ms: int | None = None
+    ) -> None:
+        """Answer the runner's init."""
+        await self.send(ToClientInit(runner_id, ProtocolMetadata(lost_ms, stop_ms, grace_ms)))
 
     async def command(self, *commands: CommandWrapper) -> None:
         await self.send(ToClientCommands(commands))
