@@ -1,7 +1,7 @@
 """Transactions of actors that use the ORM: they commit only while their life still owns the actor.
 
-For actors hosted in a Django project that has the engine's tables. A runner that was cut off for a while may hold a
-life of an actor that lives elsewhere by now, in a later generation; what such a zombie writes through here is
+For actors hosted in a Django project that has the engine's tables. A runner that was cut off for a while may hold
+a life of an actor that lives elsewhere by now, in a later generation; what such a zombie writes through here is
 rolled back.
 """
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class OwnershipLost(SdkError):
-    """The actor is no longer this life's: it sleeps, is destroyed, or lives on another runner or in a later life."""
+    """The actor is no longer this life's: it sleeps, is destroyed, or lives elsewhere or in a later life."""
 
 
 class Owner(Protocol):

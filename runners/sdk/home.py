@@ -62,7 +62,9 @@ class Home:
         self.clock = clock
         self.saver = Saver(kv, clock)
         self.idle = IdleWatch(clock, kind.sleep_after, sleep)
-        self.schedule = Schedule(kv, clock, self.idle, methods=kind.methods, call=call, set_alarm=set_alarm)
+        self.schedule = Schedule(
+            kv, clock, self.idle, methods=kind.methods, call=call, save=self.saver.save, set_alarm=set_alarm
+        )
         self.has_schedule = bool(kind.methods)
         self.sockets: dict[WebSocket, None] = {}
         self._kind = kind

@@ -78,15 +78,20 @@ class Schedule:
         *,
         methods: frozenset[str],
         call: Callable[[str, Any], Awaitable[None]],
+        save: Callable[[], Awaitable[None]],
         set_alarm: Callable[[int | None], None],
     ) -> None:
-        """`methods` are those marked as scheduled, `call` calls one, `set_alarm` sets the engine's alarm (ms)."""
+        """`methods` are those marked as scheduled, `call` calls one and `save` saves what that has changed.
+
+        `set_alarm` sets the engine's alarm (ms).
+        """
         self.task: asyncio.Task[None] | None = None  # while calls are made
         self._kv = kv
         self._clock = clock
         self._idle = idle
         self._methods = methods
         self._call = call
+        self._save = save
         self._set_alarm = set_alarm
         self._planned: dict[str, Planned] = {}
         self._alarm: datetime | None = None
@@ -227,6 +232,7 @@ class Schedule:
     async def _make(self, planned: Planned) -> None:
         try:
             await self._call(planned.method, planned.payload)
+            await self._save()  # first: a call that is forgotten must not have been for nothing
         except Exception:
             pause = min(FIRST_PAUSE * 2 ** min(planned.attempts, 20), LONGEST_PAUSE)
             again = replace(planned, at=self._clock.now() + pause, attempts=planned.attempts + 1)

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -121,6 +122,22 @@ async def test_a_call_that_fails_is_made_again_after_growing_pauses_also_in_the_
     await engine.advance(MINUTE)
     assert [(call[1] - began).total_seconds() for call in kind.calls] == [10, 11, 13, 17]
     assert kept(actor) == []
+
+
+async def test_what_a_call_has_changed_is_saved_before_the_call_is_forgotten():
+    class Counting(Reminder):
+        initial_state = {"calls": 0}
+
+        @scheduled
+        async def remind(self, ctx, payload):
+            ctx.state["calls"] += 1
+
+    async with LocalEngine({"counting": Counting}) as engine:
+        actor = engine.actor("counting")
+        await actor.fetch("/in?s=10")
+        await engine.advance(10 * SECOND)
+        assert kept(actor) == []
+        assert json.loads(actor.kv[PREFIX + b"state"]) == {"calls": 1}
 
 
 async def test_a_call_that_is_cut_off_by_the_loss_of_the_actor_is_made_again(engine, kind):
