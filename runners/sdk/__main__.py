@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from runners.sdk.actor import Actor, Registry
 from runners.sdk.runner import Runner
-
-DEFAULT_ENDPOINT = "http://127.0.0.1:6420"
+from runners.sdk.session.reconnect import engine_endpoint
 
 
 class Unusable(Exception):
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(prog="torpor-runner", description="Host actors until SIGTERM or Ctrl-C.")
     command.add_argument("actors", help="module:name of a Registry, a dict of actors, or an Actor class")
     command.add_argument("--pool", help="which pool to join (default: the name of the first actor)")
-    endpoint = os.environ.get("TORPOR_ENDPOINT", DEFAULT_ENDPOINT)
+    endpoint = engine_endpoint(None, os.environ)
     command.add_argument("--endpoint", default=endpoint, help="the engine (TORPOR_ENDPOINT; now %(default)s)")
     namespace = os.environ.get("TORPOR_NAMESPACE", "default")
     command.add_argument("--namespace", default=namespace, help="TORPOR_NAMESPACE; now %(default)s")

@@ -1,5 +1,6 @@
 """A client for event loops; what it says to the engine is what the blocking one says."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -22,6 +23,7 @@ from runners.sdk.client.calls import (
     raise_for_engine,
     websocket_url,
 )
+from runners.sdk.session.reconnect import engine_endpoint
 
 
 class AsyncClient:
@@ -29,15 +31,16 @@ class AsyncClient:
 
     def __init__(
         self,
-        endpoint: str = "http://127.0.0.1:6420",
+        endpoint: str | None = None,
         *,
         namespace: str = "default",
         token: str | None = None,
         timeout_s: float = PATIENCE_S,
     ) -> None:
-        self.endpoint = endpoint
+        """`endpoint` is the engine's, by default that of TORPOR_ENDPOINT, or http://127.0.0.1:6420."""
+        self.endpoint = engine_endpoint(endpoint, os.environ)
         self.namespace = namespace
-        self.http = httpx.AsyncClient(base_url=endpoint, headers=headers_of(token), timeout=timeout_s)
+        self.http = httpx.AsyncClient(base_url=self.endpoint, headers=headers_of(token), timeout=timeout_s)
 
     def get_or_create(
         self,
