@@ -31,10 +31,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
 
 @contextmanager
 def hosted(engine: RunningEngine, directory: Path, *arguments: str) -> Iterator[Child]:
-    """Run `python -m runners.sdk` in that directory, until the engine knows it."""
-    environment = {"TORPOR_ENDPOINT": engine.url, "PYTHONPATH": str(REPOSITORY)}
-    script = f"import os, runpy, sys; os.chdir({str(directory)!r}); runpy.run_module('runners.sdk', run_name='__main__')"
-    runner = Child("runner", [sys.executable, "-c", script, *arguments], directory / "runner.log", environment)
+    """Run `python -m runners.sdk` with the files of that directory, and wait until the engine knows it."""
+    environment = {"TORPOR_ENDPOINT": engine.url, "PYTHONPATH": f"{directory}{os.pathsep}{REPOSITORY}"}
+    command = [sys.executable, "-m", "runners.sdk", *arguments]
+    runner = Child("runner", command, directory / "runner.log", environment)
     runner.start()
     try:
         wait_until(lambda: "connected" in runner.output(), lambda: f"the runner connects:\n{runner.output()}")
