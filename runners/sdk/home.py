@@ -133,4 +133,3 @@ class Home:
         socket.request = memory.request
         socket.restored = True
         socket.keep_in(memory)
-        self.sockets[socket] = None

@@ -16,6 +16,7 @@ from runners.sdk.state import State
 
 UNREAD_BYTES = 32 * 2**20  # of a socket whose actor does not read
 UNREAD_MESSAGES = 10_000
+SUSPENSION_S = 1.0
 
 
 class WebSocket:
@@ -126,10 +127,15 @@ class WebSocket:
         self._given = None
 
     def suspend(self, then: Callable[[], None]) -> None:
-        """Give out no further message, and call back as soon as the one given last is dealt with."""
+        """Give out no further message, and call back as soon as the one given last is dealt with.
+
+        A handler that deals with none may never ask for one: it gets a moment to finish what it does.
+        """
         self._suspended = then
         if self._waiting:
             then()
+        elif self._given is None:
+            asyncio.get_running_loop().call_later(SUSPENSION_S, then)
 
     async def _wait(self) -> None:
         if self._suspended is not None:

@@ -30,7 +30,7 @@ class WebSocketExchange(Exchange):
         self.socket = WebSocket(channel, request or Request("GET", "/"))
         self._restoring = request is None
         self._early: list[Callable[[], None]] = []  # what came while it is restored
-        self._move_out: Callable[[], object] = bool  # of the actor's home
+        self._home: Home | None = None
 
     @property
     def key(self) -> bytes:
@@ -73,7 +73,8 @@ class WebSocketExchange(Exchange):
         if not self._over:
             super().cut()
             self.socket.was_closed(1006, "")
-            self._move_out()
+            if self._home is not None:
+                self._home.sockets.pop(self.socket, None)
 
     def _hibernate(self) -> None:
         """Leave the socket open and its handler behind. The channel stays, for the last acknowledgement."""
@@ -136,5 +137,5 @@ class WebSocketExchange(Exchange):
             self.socket.close_now(1011, ACTOR_NOT_FOUND)
 
     def _move_in(self, home: Home) -> None:
+        self._home = home
         home.sockets[self.socket] = None
-        self._move_out = lambda: home.sockets.pop(self.socket, None)

@@ -46,6 +46,7 @@ from runners.sdk.testing.store import MemoryStore
 
 GATEWAY = b"test"
 NOT_HERE = "x-rivet-error"
+TRY_AGAIN = ToServerResponseStart(503, {NOT_HERE: "runner.actor_not_found"}, None, stream=False)
 
 _request_ids = itertools.count(1)
 
@@ -84,6 +85,7 @@ class LocalActor:
         self._changed = asyncio.Event()
         self._sockets: dict[bytes, LocalSocket] = {}
         self._requests: dict[bytes, asyncio.Queue[ToServerTunnelMessageKind]] = {}
+        self._answering: set[bytes] = set()  # the requests whose answers have begun
         self._alarm_timer: ManualTimer | None = None
         self._wakes: set[asyncio.Task[None]] = set()
 
@@ -110,6 +112,8 @@ class LocalActor:
 
     async def sleep(self) -> None:
         """Put it to sleep, as an engine does that drains its runner, and wait until it sleeps."""
+        while self._state == "starting":
+            await self._news()
         if self.is_awake:
             self._going = self._going or "sleep"
             self._stop()
@@ -120,6 +124,8 @@ class LocalActor:
         await self.wake()
         for socket in self._sockets.values():
             socket.actor_stopped(for_good=False)
+        for request_id, answers in self._requests.items():
+            answers.put_nowait(ToServerResponseAbort() if request_id in self._answering else TRY_AGAIN)
         self._become("asleep")
         await self.wake()
 
@@ -171,6 +177,7 @@ class LocalActor:
             yield httpx.Response(start.status, headers=lines, content=content)
         finally:
             del self._requests[request_id]
+            self._answering.discard(request_id)
             self._request(request_id, 1, ToClientRequestAbort())
 
     async def websocket(self, path: str = "/", *, headers: Mapping[str, str] | None = None) -> LocalSocket:
@@ -239,8 +246,8 @@ class LocalActor:
             answer = await answers.get()
             assert isinstance(answer, ToServerResponseStart)
             if NOT_HERE not in answer.headers:
+                self._answering.add(request_id)
                 return answer
-            await self.asleep()
 
     def _request(self, request_id: bytes, index: int, kind: ToClientTunnelMessageKind) -> None:
         self.deliver(ToClientTunnelMessage(MessageId(GATEWAY, request_id, index), kind))

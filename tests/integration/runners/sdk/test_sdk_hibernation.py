@@ -145,6 +145,20 @@ class TestWithTheTestKit:
             assert heard == [("a", 0), ("b", 1)]
             assert anna.unacknowledged == 0
 
+    async def test_a_handler_that_never_asks_for_a_message_does_not_hold_up_the_sleep(self):
+        class Pushing(Actor):
+            hibernate_websockets = True
+
+            async def websocket(self, ctx, socket):
+                await asyncio.Event().wait()
+
+        async with LocalEngine({"pushing": Pushing}) as engine:
+            actor = engine.actor("pushing")
+            anna = await actor.websocket()
+            async with asyncio.timeout(5):
+                await actor.sleep()
+            assert anna.open
+
     async def test_a_handler_that_returns_closes_its_socket_for_good(self):
         class Brief(Actor):
             hibernate_websockets = True
