@@ -38,7 +38,7 @@ def load(tmp_path, monkeypatch):
 
 
 def test_every_file_of_the_page_has_a_test_here():
-    assert sorted([*TESTED, "program.py", "endpoint.py"]) == sorted(PAGE.files)
+    assert sorted([*TESTED, "program.py", "endpoint.py", "project_asgi.py"]) == sorted(PAGE.files)
 
 
 def test_the_tutorials_test_passes(tmp_path):
@@ -104,6 +104,13 @@ async def test_the_endpoint_tells_of_its_actors(load):
     transport = httpx.ASGITransport(load("endpoint").app)
     async with httpx.AsyncClient(transport=transport, base_url="http://endpoint") as client:
         assert (await client.get("/metadata")).json()["actorNames"] == {"counter": {"metadata": {}}}
+
+
+async def test_the_endpoint_is_served_beside_django(load):
+    transport = httpx.ASGITransport(load("project_asgi").application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/torpor/health")).json()["status"] == "ok"
+        assert "text/html" in (await client.get("/admin/login/")).headers["content-type"]
 
 
 async def test_the_program_hosts_the_counter(load, engine, monkeypatch):
