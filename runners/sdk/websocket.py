@@ -96,7 +96,7 @@ class WebSocket:
 
     def arrived(self, index: int, data: bytes, *, binary: bool) -> None:
         """Take a message of the client; an actor that reads too little loses the socket (1011)."""
-        if self._closed is not None or self._suspended is not None:
+        if self._closed is not None:
             return
         if self.memory is not None:
             arrival = self.memory.arrived(index)

@@ -85,12 +85,19 @@ async def test_a_change_nobody_noticed_is_saved_at_the_end():
 
         async def fetch(self, ctx, request):
             seen = ctx.state["seen"]
-            await asyncio.to_thread(seen.append, request.path)
+            held.set()
+            await go.wait()
+            seen.append(request.path)
             return Response()
 
+    held, go = asyncio.Event(), asyncio.Event()
     async with LocalEngine({"counter": Sly}) as engine:
         alice = engine.actor("counter")
-        await alice.fetch("/x")
+        request = asyncio.create_task(alice.fetch("/x"))
+        await held.wait()
+        await engine.advance(SECOND)  # and the state is saved as it was
+        go.set()
+        await request
         await alice.sleep()
         assert kept(alice) == {"seen": ["/x"]}
 
