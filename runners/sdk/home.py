@@ -50,6 +50,7 @@ class Home:
     def __init__(
         self,
         kv: Kv,
+        own_kv: Kv,
         clock: Clock,
         kind: Kind,
         *,
@@ -57,8 +58,12 @@ class Home:
         set_alarm: Callable[[int | None], None],
         sleep: Callable[[], None],
     ) -> None:
-        """`call` calls a scheduled method, `set_alarm` sets the engine's alarm, `sleep` asks for sleep."""
-        self.kv = kv
+        """`kv` is the whole store, `own_kv` that of the actor's code.
+
+        `call` calls a scheduled method, `set_alarm` sets the engine's alarm, `sleep` asks for sleep.
+        """
+        self.kv = own_kv
+        self._store = kv
         self.clock = clock
         self.saver = Saver(kv, clock)
         self.idle = IdleWatch(clock, kind.sleep_after, sleep)
@@ -81,7 +86,7 @@ class Home:
         """Read what is kept, if such actors keep anything, and return the records of sockets. Raises KvError."""
         if not self._kind.keeps_records:
             return {}
-        records = dict(await self.kv.list(PREFIX))
+        records = dict(await self._store.list(PREFIX))
         if self._kind.initial_state is not None:
             kept = records.get(ActorState.key)
             if kept is not None:

@@ -25,6 +25,7 @@ from runners.protocol.messages import (
     StopCode,
 )
 from runners.sdk.actor import Actor, Registry
+from runners.sdk.actor_kv import ActorKv
 from runners.sdk.clock import Clock
 from runners.sdk.context import Context
 from runners.sdk.errors import KvError
@@ -81,6 +82,7 @@ class Life:
         self._calls = calls
         self._home = Home(
             Kv(actor_id, self),
+            ActorKv(actor_id, self),
             clock,
             registry.kind(config.name),
             call=self._call_scheduled,

@@ -8,8 +8,8 @@ from runners.protocol.messages import (
     KvErrorResponse,
     KvGetRequest,
     KvGetResponse,
-    KvListAllQuery,
     KvListPrefixQuery,
+    KvListRangeQuery,
     KvListRequest,
     KvListResponse,
     KvMetadata,
@@ -22,6 +22,7 @@ from runners.protocol.messages import (
 )
 from runners.sdk import Actor, Kv, KvError, KvTimeout
 from runners.sdk.kv import KvCalls
+from runners.sdk.saver import PREFIX
 from tests.support.scripted_engine import stop
 
 META = KvMetadata(b"1.0", 1)
@@ -40,7 +41,7 @@ CALLS = [  # what the actor calls, what is asked of the engine, its answer, what
     (lambda kv: kv.delete("a", b"b"), KvDeleteRequest((b"a", b"b")), KvDeleteResponse(), None),
     (
         lambda kv: kv.list(),
-        KvListRequest(KvListAllQuery(), reverse=False, limit=None),
+        KvListRequest(KvListRangeQuery(b"", PREFIX, exclusive=True), reverse=False, limit=None),
         KvListResponse([], [], []),
         [],
     ),

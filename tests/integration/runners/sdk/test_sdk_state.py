@@ -162,3 +162,20 @@ async def test_an_actor_without_an_initial_state_has_none_and_reads_nothing():
         plain = engine.actor("plain")
         plain.store.entries[STATE] = b"not json"
         assert (await plain.fetch()).status_code == 200
+
+
+async def test_what_the_sdk_keeps_is_not_the_actors_to_list_or_drop():
+    class Storing(Counter):
+        async def fetch(self, ctx, request):
+            ctx.state["count"] += 1
+            await ctx.state.save()
+            await ctx.kv.put_many({b"a": b"1", b"\xff\xfe": b"2"})
+            seen = [key for key, _ in await ctx.kv.list()]
+            assert seen == [key for key, _ in await ctx.kv.list(reverse=True)][::-1]
+            await ctx.kv.drop()
+            return Response.json([len(seen), len(await ctx.kv.list())])
+
+    async with LocalEngine({"storing": Storing}) as engine:
+        storing = engine.actor("storing")
+        assert (await storing.fetch()).json() == [2, 0]
+        assert list(storing.kv) == [STATE]

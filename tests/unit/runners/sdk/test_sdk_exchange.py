@@ -22,7 +22,7 @@ async def test_an_answer_given_at_the_moment_of_a_refusal_stays_the_only_one():
     outbox = Outbox()
     exchange = HttpExchange(Channel(b"gate", b"0001", outbox), lambda over: None, Request("GET", "/"))
     exchange.begin(
-        FunctionActor(hello), None, Home(None, SystemClock(), Kind(), call=None, set_alarm=None, sleep=None)
+        FunctionActor(hello), None, Home(None, None, SystemClock(), Kind(), call=None, set_alarm=None, sleep=None)
     )
     await asyncio.sleep(0)
     assert exchange.task.done()  # though nobody has been told yet
