@@ -27,16 +27,19 @@ from runners.protocol.messages import (
     ToClient,
     ToClientCommands,
     ToClientInit,
+    ToClientKvResponse,
     ToClientRequestStart,
     ToClientTunnelMessage,
     ToClientTunnelMessageKind,
     ToServer,
     ToServerEvents,
     ToServerInit,
+    ToServerKvRequest,
     ToServerResponseStart,
     ToServerTunnelMessage,
     ToServerTunnelMessageKind,
 )
+from runners.sdk.testing.store import MemoryStore
 
 VERSION = 7
 SOON_S = 5.0
@@ -77,13 +80,18 @@ class Connection:
         self._news = asyncio.Event()
         self._request_ids = itertools.count(1)
         self.closed = asyncio.Event()
+        self.store: MemoryStore | None = None  # of all actors, if the engine is to answer for it
 
     async def read(self) -> None:
         try:
             async for frame in self.socket:
                 assert isinstance(frame, bytes)
-                self.received.append(decode_to_server(frame, VERSION))
-                self._untaken.append(self.received[-1])
+                message = decode_to_server(frame, VERSION)
+                if self.store is not None and isinstance(message, ToServerKvRequest):
+                    await self.send(ToClientKvResponse(message.request_id, self.store.answer(message.data)))
+                    continue
+                self.received.append(message)
+                self._untaken.append(message)
                 self._news.set()
         except ConnectionClosed:
             pass

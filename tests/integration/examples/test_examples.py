@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from examples.chat import app as chat
+from examples.counter import app as counter
 from examples.reminder import app as reminder
 from runners.sdk.testing import LocalEngine
 
@@ -26,6 +27,19 @@ async def test_a_chat_room_goes_on_after_its_sleep_and_nobody_is_disconnected():
         assert shown["here"] == ["anna"]
         assert shown["lines"][-2:] == ["bert: still here?", "bert has left"]
         assert shown["generation"] == 1
+
+
+async def test_a_counter_counts_on_after_its_sleep():
+    async with LocalEngine({"counter": counter.Counter}) as engine:
+        alice = engine.actor("counter", key="alice")
+        assert (await alice.fetch("/")).json() == {"count": 1, "generation": 0}
+        assert (await alice.fetch("/sleep")).json() == {"count": 1, "generation": 0}
+        await alice.asleep()
+        assert (await alice.fetch("/")).json() == {"count": 2, "generation": 1}
+        assert (await alice.fetch("/elsewhere")).status_code == 404
+        await alice.fetch("/destroy")
+        await alice.asleep()
+        assert alice.is_destroyed
 
 
 async def test_a_reminder_sleeps_until_it_is_time():
