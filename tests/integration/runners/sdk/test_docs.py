@@ -1,4 +1,4 @@
-"""Every file shown in docs/sdk.md does what the page says."""
+"""Every file shown in docs/sdk.md does what the page says; tests/e2e/test_sdk.py runs the rest of its blocks."""
 
 import asyncio
 import importlib
