@@ -2,7 +2,7 @@
 # ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo dev check fix test e2e simulate flows bench requirements
+.PHONY: help up demo dev check fix test e2e simulate fuzz flows bench requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,6 +46,9 @@ e2e: $(VENV)/installed-dev ## Run the end-to-end stories alone
 
 simulate: $(VENV)/installed-dev ## Run the simulator on more seeds: make simulate SEEDS="1 2 3"
 	PYTHONHASHSEED=0 SIMULATE_SEEDS="$(or $(SEEDS),$(shell seq 1 100))" $(PYTEST) tests/simulation $(ARGS)
+
+fuzz: $(VENV)/installed-dev ## Send the runner's socket random frames: make fuzz FRAMES=100000 SEED=2
+	FUZZ_FRAMES="$(or $(FRAMES),100000)" FUZZ_SEED="$(or $(SEED),1)" $(BIN)/pytest -s tests/integration/runners/test_consumers_fuzz.py $(ARGS)
 
 flows: $(VENV)/installed-dev ## Lead an engine through both flows and draw what it records: docs/flows.md
 	$(BIN)/python -m tests.e2e.record_flows

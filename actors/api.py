@@ -1,12 +1,13 @@
 """Actors over HTTP (API §3)."""
 
+import base64
 from typing import Any
 
 from django.http import HttpRequest
 from ninja import Router
 
-from actors import selectors, services
-from actors.errors import InvalidInput, TooManyActorIds
+from actors import selectors, services, storage
+from actors.errors import ActorNotFound, InvalidInput, TooManyActorIds
 from actors.lifecycle import CrashPolicy
 from actors.models import Actor
 from actors.schemas import (
@@ -18,11 +19,13 @@ from actors.schemas import (
     ActorsQuery,
     KeyedActorBody,
     NewActor,
+    StoredValue,
 )
 from actors.selectors import actor_json, actors_json
 from orchestrator.api.schemas import Done, pagination
-from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId
+from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId, PathText
 from orchestrator.datacenters import check_datacenters
+from orchestrator.errors import BadRequest
 from orchestrator.namespaces import find_namespace
 from orchestrator.paging import Position
 from runners.selectors import list_actor_names, names_json
@@ -120,6 +123,26 @@ def reschedule_actor(
     """Ask for a fresh start of an actor."""
     services.reschedule_actor(actor=_actor(actor_id, query))
     return {}
+
+
+@router.get("/actors/{actor_id}/kv/keys/{key}", response=StoredValue, operation_id="actors_kv_get")
+def get_value(
+    request: HttpRequest, actor_id: PathId, key: PathText, query: FromQuery[InNamespace]
+) -> dict[str, Any]:
+    """Read one value of an actor's key-value storage, in base64 as its key; an actor that sleeps is not woken."""
+    if not selectors.is_actor(actor_id):  # of all that may be wrong, the first to be told (API §3.7)
+        raise ActorNotFound
+    value, update_ts = storage.find_value(actor_id=_actor(actor_id, query).pk, key=_decoded_key(key))
+    return {"value": base64.b64encode(value).decode(), "update_ts": update_ts}
+
+
+def _decoded_key(text: str) -> bytes:
+    """Return the key; the alphabet for URLs and a lack of padding are taken as well."""
+    standard = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+    except ValueError:
+        raise BadRequest(reason="key is not base64") from None
 
 
 def _actor(actor_id: str, query: InNamespace) -> Actor:

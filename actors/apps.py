@@ -6,17 +6,24 @@ from orchestrator.workflow import sweep
 
 
 class ActorsConfig(AppConfig):
-    """Has the actors looked after by the sweep; tells pools how much they need and runners what they have."""
+    """Has the actors looked after by the sweep; tells pools how much they need and runners what they have.
+
+    Keeps the storage that runners ask for.
+    """
 
     name = "actors"
 
     def ready(self) -> None:
         """Register with the sweep and the pools; models can be imported only now."""
-        from actors import hosting, queue, turn
+        from actors import hosting, queue, storage, storage_erasure as erasure, turn
         from runners import hosted, pools
+        from runners.storage import register_storage
 
         pools.register_demand(queue.count_demand)
         hosted.register_hosted(hosting.spoken_lives)
+        register_storage(storage.serve)
         sweep.register(
-            sweep.Swept(turn.ACTORS, queue.overdue), sweep.Swept(hosting.HOSTING, lambda now, limit: [])
+            sweep.Swept(turn.ACTORS, queue.overdue),
+            sweep.Swept(hosting.HOSTING, lambda now, limit: []),
+            sweep.Swept(erasure.ERASURE, erasure.overdue),
         )

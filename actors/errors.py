@@ -57,3 +57,15 @@ class InvalidInput(OrchestratorError):
 
 class DestructionUnconfirmed(OrchestratorError):
     """The actor could not be destroyed in time; it will be as soon as the engine can."""
+
+
+class StorageRefused(OrchestratorError):
+    """The actor's storage refuses this."""
+
+    group, code, status = "actor", "kv_refused", 400
+
+
+class StorageKeyNotFound(OrchestratorError):
+    """The actor's storage has no such key."""
+
+    group, code, status = "actor", "kv_key_not_found", 400

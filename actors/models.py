@@ -24,8 +24,11 @@ from actors.lifecycle import (
     StopReason,
     due_at,
 )
+from actors.storage_models import ActorStorage, StoredEntry
 from orchestrator.ids import new_id
 from orchestrator.models import Namespace
+
+__all__ = ["STATE_COLUMNS", "Actor", "ActorStorage", "StoredEntry", "failure_json"]
 
 
 class Actor(models.Model):

@@ -50,6 +50,13 @@ class Actors(BaseModel):
     pagination: Pagination
 
 
+class StoredValue(BaseModel):
+    """A value of an actor's storage in base64, and when it was put there, in ms since the epoch."""
+
+    value: str
+    update_ts: int
+
+
 class NameAnswer(BaseModel):
     """What was announced about an actor name."""
 

@@ -26,6 +26,11 @@ def find_actor(*, namespace: Namespace, actor_id: str) -> Actor:
     return actor
 
 
+def is_actor(actor_id: str) -> bool:
+    """Say whether there is such an actor in any namespace, destroyed or not."""
+    return Actor.objects.filter(pk=actor_id).exists()
+
+
 def find_living(*, namespace: Namespace, name: str, key: str) -> Actor | None:
     """Return the living actor that holds a key."""
     return _living(namespace, name).filter(key=key).first()

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from actors import lifecycle
 from actors.codec import decode_signal
+from actors.hibernating import take_hibernating
 from actors.lifecycle import Failure, FailureKind
 from actors.models import Actor, failure_json
 from actors.queue import oldest_pending
@@ -100,7 +101,9 @@ def _share_out(turn: Turn, pool: Pool) -> None:
 
 def dispatch(turn: Turn) -> None:
     """Put StartActor and StopActor into the command logs of the runners."""
-    for seat, start in turn.take_orders(lifecycle.Dispatch):
+    starts = turn.take_orders(lifecycle.Dispatch)
+    hibernating = take_hibernating([seat.row.pk for seat, _ in starts], turn.now) if starts else {}
+    for seat, start in starts:
         row = seat.row
         config = ActorConfig(
             name=row.name,
@@ -108,7 +111,8 @@ def dispatch(turn: Turn) -> None:
             create_ts_ms=int(turn.now.timestamp() * 1000),
             input=None if row.input is None else bytes(row.input),
         )
-        turn.runners.append_start(start.runner_id, row.pk, start.generation, config)
+        pairs = hibernating.get(row.pk, ())
+        turn.runners.append_start(start.runner_id, row.pk, start.generation, config, pairs)
     for seat, stop in turn.take_orders(lifecycle.Halt):
         turn.runners.append_stop(stop.runner_id, seat.row.pk, stop.generation)
 

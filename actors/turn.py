@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from actors import lifecycle, story
+from actors import lifecycle, storage_erasure, story
 from actors.lifecycle import Effect, Signal, State
 from actors.models import STATE_COLUMNS, Actor
 from orchestrator.arrows import Arrow
@@ -70,6 +70,7 @@ class Turn:
     orders: list[tuple[Seat, Effect]] = field(default_factory=list)
     freed: dict[Pool, int] = field(default_factory=dict)  # slots given back, by pool
     _arrows: list[Arrow] = field(default_factory=list)
+    _heard: list[tuple[str, str, int, int]] = field(default_factory=list)  # runner, actor, generation, index
     _spent: list[tuple[str, str, int, bool]] = field(default_factory=list)
     _bumped: set[Pool] = field(default_factory=set)
     _messages: list[tuple[str, bytes]] = field(default_factory=list)
@@ -82,18 +83,24 @@ class Turn:
         self.seats.append(Seat(row, row.state, deque(signals)))
 
     def acknowledge(self, batch: Batch) -> None:
-        """Tell the runners' sockets which events are dealt with: also stale ones, and those of unknown actors."""
-        done: dict[str, list[tuple[str, int, int, bool]]] = {}
+        """Have `save` tell the runners' sockets which events are dealt with, also stale ones and strangers'."""
         for actor_id, signals in batch.items():
             for signal in signals:
-                if signal["t"] != "from_runner":
-                    continue
-                runner_id, generation = signal["runner_id"], signal["generation"]
-                over = signal["report"]["t"] == "stopped"
-                done.setdefault(runner_id, []).append((actor_id, generation, signal["index"], over))
-                self._spent.append((runner_id, actor_id, generation, over))
-        for runner_id, events in done.items():
-            self._messages.append((runner_channel(runner_id), encode(Processed(tuple(events)))))
+                if signal["t"] == "from_runner":
+                    life = (signal["runner_id"], actor_id, signal["generation"])
+                    self._heard.append((*life, signal["index"]))
+                    self._spent.append((*life, signal["report"]["t"] == "stopped"))
+
+    def _receipts(self) -> list[tuple[str, bytes]]:
+        """Return the messages for the sockets: a life that is not with its runner now is over for that runner."""
+        lives = {(seat.row.runner_id, seat.row.pk, seat.row.generation) for seat in self.seats}
+        done: dict[str, list[tuple[str, int, int, bool]]] = {}
+        for runner_id, actor_id, generation, index in self._heard:
+            over = (runner_id, actor_id, generation) not in lives
+            done.setdefault(runner_id, []).append((actor_id, generation, index, over))
+        return [
+            (runner_channel(runner_id), encode(Processed(tuple(events)))) for runner_id, events in done.items()
+        ]
 
     def hear(self) -> bool:
         """Let every actor hear its signals, up to the first that asks for a slot; False if there was nothing."""
@@ -160,13 +167,15 @@ class Turn:
         for seat in changed:
             seat.row.state = seat.state
         save_guarded([seat.row for seat in changed], STATE_COLUMNS)
+        ended = [seat.row.pk for seat in changed if isinstance(seat.state, lifecycle.Destroyed)]
+        storage_erasure.mark(ended, self.outbox, self.now)
         self.runners.save()
         forget_commands(self._spent)
         record(self._arrows, self.now)
         for command in self.runners.commands:
             entry = LogEntry(command.seq, bytes(command.frame))
             self.outbox.publish(runner_channel(command.runner_id), encode(entry))
-        for channel, payload in self._messages:
+        for channel, payload in [*self._receipts(), *self._messages]:
             self.outbox.publish(channel, payload)
         for seat in changed:
             if seat.row.due_at is not None and _is_prompt(seat.state):

@@ -15,6 +15,7 @@ from benchmarks import reference
 from benchmarks.engine import running
 from benchmarks.idle import Idle, measure_idle
 from benchmarks.rows import ONLY_OURS, ROWS, USUAL_ROWS, Bench
+from benchmarks.sockets import IdleSockets, measure_idle_sockets
 from benchmarks.table import Figures, Results, as_json, as_text
 
 SERVERS = ("daphne", "uvicorn")
@@ -24,7 +25,7 @@ def main() -> None:
     """Start the engines, measure all rounds, print."""
     options = _options()
     results: Results = {}
-    idle: list[Idle] = []
+    idle: list[Idle | IdleSockets] = []
     with ExitStack() as stack:
         engines = [stack.enter_context(running(s, options.store, options.runner)) for s in options.servers]
         if options.vs is not None:
@@ -33,6 +34,8 @@ def main() -> None:
             idle += map(measure_idle, engines)
         benches = [Bench.prepare(engine, options.seconds) for engine in engines]
         uvloop.run(_measure(benches, options.rows, options.rounds, results))
+        if options.idle:
+            idle += [uvloop.run(measure_idle_sockets(one.engine, one.actors[0])) for one in benches if one.is_ours]
     if options.json:
         print(json.dumps(_about(options) | {"rows": as_json(results)}, indent=2))
     else:
@@ -47,7 +50,7 @@ async def _measure(benches: list[Bench], rows: list[str], rounds: int, results: 
     for number in range(rounds):
         for row in rows:
             for bench in benches:
-                if bench.engine.server == reference.NAME and row in ONLY_OURS:
+                if not bench.is_ours and row in ONLY_OURS:
                     continue
                 print(f"round {number + 1}: {row}, {bench.engine.server}", file=sys.stderr)
                 figures = Figures.of(await ROWS[row](bench))

@@ -52,7 +52,7 @@ class Engine:
     def memory_bytes(self) -> int:
         """Return the memory of the engine's own processes; pages they share are counted once (PSS)."""
         roles = (children for role, children in self.roles.items() if role != "runner")
-        return sum(_memory_bytes(child.pid) for children in roles for child in children)
+        return sum(memory_bytes(child.pid) for children in roles for child in children)
 
 
 @contextmanager
@@ -129,10 +129,10 @@ def _cpu_seconds(pid: int) -> float:
     return sum(map(int, ticks)) / TICKS_PER_SECOND + sum(_cpu_seconds(int(child)) for child in children)
 
 
-def _memory_bytes(pid: int) -> int:
+def memory_bytes(pid: int) -> int:
     """Return the proportional set size of a process and its children (proc(5), `smaps_rollup`)."""
     process = Path(f"/proc/{pid}")
     lines = (process / "smaps_rollup").read_text().splitlines()
     [kilobytes] = [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
     children = (process / "task" / str(pid) / "children").read_text().split()
-    return kilobytes * 1024 + sum(_memory_bytes(int(child)) for child in children)
+    return kilobytes * 1024 + sum(memory_bytes(int(child)) for child in children)

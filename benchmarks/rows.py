@@ -12,6 +12,7 @@ from functools import partial
 
 from benchmarks.client import Answer, Connection, ask_for, connect, get, post, put
 from benchmarks.engine import COLD_POOL, POOL, POOL_SETTINGS, Cpu, Engine
+from benchmarks.sockets import echo_for, open_sockets
 from tests.support.api import Api
 
 ABREAST = 64
@@ -22,6 +23,7 @@ MIXED = 100
 AMONG_MANY = f"wake, {SLEEPERS:,} asleep"
 WAKES = 100
 CREATIONS = 50
+CROWD = 1000
 COLD_STARTS = 5
 WARM_UP_SECONDS = 0.3
 
@@ -61,6 +63,11 @@ class Bench:
         bench = cls(engine, seconds, _running(api, STORM), api.create_actor(COLD_POOL))
         api.wait_running(bench.cold_actor)
         return bench
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the engine is Torpor."""
+        return self.engine.manage is not None
 
     def at_least(self, count: int) -> list[str]:
         """Return so many actors, creating what is missing."""
@@ -112,6 +119,26 @@ async def warm_apart(bench: Bench) -> Sample:
 async def warm_apart_abreast(bench: Bench) -> Sample:
     """The same, 64 at a time."""
     return await _warm(bench, web=1, abreast=ABREAST)
+
+
+async def echo(bench: Bench) -> Sample:
+    """A message of 32 bytes over a WebSocket and its echo, one after the other, all in one process."""
+    return await _echo(bench, web=0, count=1, window=1)
+
+
+async def echo_flood(bench: Bench) -> Sample:
+    """The same on one WebSocket, with 64 messages under way."""
+    return await _echo(bench, web=0, count=1, window=ABREAST)
+
+
+async def echo_apart(bench: Bench) -> Sample:
+    """One after the other, gateway and runner's socket in two processes."""
+    return await _echo(bench, web=1, count=1, window=1)
+
+
+async def echo_crowd(bench: Bench) -> Sample:
+    """On each of 1,000 WebSockets to one actor, one after the other."""
+    return await _echo(bench, web=0, count=CROWD, window=1)
 
 
 async def wake(bench: Bench) -> Sample:
@@ -204,6 +231,10 @@ ROWS: dict[str, Callable[[Bench], Awaitable[Sample]]] = {
     f"warm, {ABREAST} at a time": warm_abreast,
     "warm, 2 web processes": warm_apart,
     f"warm, 2 web, {ABREAST} at a time": warm_apart_abreast,
+    "WebSocket": echo,
+    f"WebSocket, {ABREAST} at a time": echo_flood,
+    "WebSocket, 2 web processes": echo_apart,
+    f"{CROWD} WebSockets": echo_crowd,
     "wake": wake,
     f"wake, {STORM} at once": storm,
     f"wake, {BIG_STORM} at once": big_storm,
@@ -217,7 +248,11 @@ ROWS: dict[str, Callable[[Bench], Awaitable[Sample]]] = {
 }
 """The rows of the table, by their names in it."""
 
-ONLY_OURS = {name for name, row in ROWS.items() if row in (warm_apart, warm_apart_abreast, cold, wake_among_many)}
+ONLY_OURS = {
+    name
+    for name, row in ROWS.items()
+    if row in (warm_apart, warm_apart_abreast, echo_apart, cold, wake_among_many)
+}
 """Rows that need two web processes, our tables, or a pool that lets its idle runners go."""
 USUAL_ROWS = [name for name in ROWS if name not in ("no tunnel", AMONG_MANY)]
 """What is measured unless rows are named."""
@@ -257,6 +292,19 @@ async def _warm(bench: Bench, web: int, abreast: int, path: str | None = None) -
         await ask_for(WARM_UP_SECONDS, connections, lambda: request)
         with sample.taken_from(bench.engine):
             sample.answers = await ask_for(bench.seconds, connections, lambda: request)
+    return sample
+
+
+async def _echo(bench: Bench, web: int, count: int, window: int) -> Sample:
+    sample = Sample()
+    sockets = await open_sockets(bench.engine.urls[web], bench.actors[0], count)
+    try:
+        await echo_for(WARM_UP_SECONDS, sockets, window)
+        with sample.taken_from(bench.engine):
+            sample.answers = await echo_for(bench.seconds, sockets, window)
+    finally:
+        for socket in sockets:
+            socket.close()
     return sample
 
 

@@ -1,4 +1,4 @@
-"""The smallest actor on the Python SDK: `/` answers two bytes, `/sleep` asks for sleep and answers two bytes.
+"""The smallest actor on the Python SDK: `/` answers two bytes, `/sleep` also asks for sleep, a WebSocket echoes.
 
     python benchmarks/runner_app.py --endpoint http://127.0.0.1:6420 --pool bench --slots 500    a runner
     python benchmarks/runner_app.py --port 0                                     an endpoint that starts runners
@@ -17,16 +17,20 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runners.sdk import Actor, Context, Request, Response, Runner, serverless_app
+from runners.sdk import Actor, Context, Request, Response, Runner, WebSocket, serverless_app
 
 
 class Small(Actor):
-    """Answers `ok`."""
+    """Answers `ok`, and echoes."""
 
     async def fetch(self, ctx: Context, request: Request) -> Response:
         if request.path == "/sleep":
             ctx.sleep()
         return Response(body=b"ok")
+
+    async def websocket(self, ctx: Context, socket: WebSocket) -> None:
+        async for message in socket:
+            await socket.send(message)
 
 
 ACTORS = {"counter": Small}

@@ -6,15 +6,14 @@ from channels.routing import ChannelNameRouter
 
 from gateway.errors import NoRoute
 from gateway.http import GatewayRequest
-from gateway.routing import PREFIX, Destination, destination
+from gateway.routing import PREFIX, Destination, destination, offered_target, selected
+from gateway.websocket import GatewaySocket
 from orchestrator.consumers import LeanConsumer, Receive, Send
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
 from runners.consumers import RunnerSocket
 from runners.pool_tasks import CONNECTORS
 from runners.serverless import Connector
-
-_SUBPROTOCOLS = {"rivet_target.runner": "runner", "rivet_target.actor": "actor"}
 
 
 class GatewayRouter:
@@ -25,6 +24,7 @@ class GatewayRouter:
         self._request = GatewayRequest.as_asgi()
         self._runner = RunnerSocket.as_asgi()
         self._runner_page = RunnerPage.as_asgi()
+        self._socket = GatewaySocket.as_asgi()
         self._refusal = SocketRefusal.as_asgi()
         self._background = ChannelNameRouter({CONNECTORS: Connector.as_asgi()})
 
@@ -39,10 +39,14 @@ class GatewayRouter:
             return self._background
         if scope["type"] != "websocket":
             return self._api
-        target = next((_SUBPROTOCOLS[s] for s in scope.get("subprotocols", []) if s in _SUBPROTOCOLS), None)
-        if destination(_raw_path(scope), target) is Destination.RUNNER:
-            return self._runner
-        return self._refusal
+        return self._choose_socket(scope)
+
+    def _choose_socket(self, scope: dict[str, Any]) -> Any:
+        try:
+            place = destination(_raw_path(scope), offered_target(scope.get("subprotocols", [])))
+        except OrchestratorError:
+            return self._refusal
+        return {Destination.ACTOR: self._socket, Destination.RUNNER: self._runner}.get(place, self._refusal)
 
     def _choose_http(self, scope: dict[str, Any]) -> Any:
         path = _raw_path(scope)
@@ -81,7 +85,7 @@ class SocketRefusal(LeanConsumer):
     async def serve(self) -> None:
         """Accept and close."""
         await self.receive()
-        subprotocol = "rivet" if "rivet" in self.scope.get("subprotocols", []) else None
+        subprotocol = selected(self.scope.get("subprotocols", []))
         await self.send_message({"type": "websocket.accept", "subprotocol": subprotocol})
         error = NoRoute()
         reason = error.close_reason(new_id())

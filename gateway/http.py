@@ -1,58 +1,60 @@
 """The gateway's HTTP consumer: a client's request to its actor, and the answer back (PROTOCOL §5.2, §8)."""
 
 import asyncio
+import contextlib
 import json
 import logging
-import math
-from collections import deque
-from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
 
 from django.conf import settings
 
+from gateway import admission
+from gateway.answers import Answers
+from gateway.attempts import until_answered, watch_actor
+from gateway.client import Client, ClientGone
 from gateway.errors import (
     ActorNotFound,
-    ActorReadyTimeout,
     ActorStopped,
-    RequestBodyTooLarge,
     ResponseStartTimeout,
-    RetryAttemptsExceeded,
     TunnelBroken,
-    TunnelOverloaded,
     TunnelRequestAborted,
 )
-from gateway.hub import Hub, get_hub, open_hub
-from gateway.routing import actor_target
-from gateway.tunnel import cors_headers, preflight_headers, request_start, response_head
-from gateway.waiting import Wait, until_connectable
+from gateway.features import features_of
+from gateway.hub import Hub
+from gateway.line import Line
+from gateway.resolving import resolve
+from gateway.routing import Target, request_target
+from gateway.tunnel import (
+    ResponseHead,
+    Stream,
+    cors_headers,
+    is_bodyless,
+    preflight_headers,
+    request_start,
+    response_head,
+)
+from gateway.upload import Upload
+from gateway.waiting import Wait
 from gateway.watch import Exchange, Route, Watch
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
-from orchestrator.ids import is_id, new_id
+from orchestrator.ids import new_id
+from runners import features
+from runners.background import spawn
 from runners.protocol.messages import (
-    ToClientRequestAbort,
-    ToClientRequestStart,
+    ToClientRequestChunk,
     ToServerResponseAbort,
     ToServerResponseChunk,
     ToServerResponseStart,
-    ToServerTunnelMessageKind,
 )
+
+_SAFE_METHODS = ("GET", "HEAD")
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-PATIENCE_SECONDS = 0.1
-"""An answer that takes longer makes it worth looking whether the client is still there."""
-ABORTS = 7
-"""Attempts that runners may give up before the client is told (PROTOCOL §8.5)."""
-BUFFER_BYTES = 64 * 1024 * 1024
-"""What may wait for a client that reads slowly."""
-
-
-class ClientGone(Exception):
-    """The client has hung up; nobody waits for an answer."""
+GRANT = ToClientRequestChunk(b"", finish=False)
+"""To a runner that keeps to a window: it may send another half of it (docs/decisions/0009)."""
 
 
 class GatewayRequest(LeanConsumer):
@@ -65,14 +67,19 @@ class GatewayRequest(LeanConsumer):
         self.headers: list[tuple[bytes, bytes]] = self.scope["headers"]
         named = dict(self.headers)
         self.cors = cors_headers(named.get(b"origin"))
+        self._grant_again: Callable[[], object] | None = None
         self.started = False  # the client has part of an answer
-        self._gone: asyncio.Future[None] | None = None  # done when the client has hung up
+        self._upload = Upload(self.receive, settings.ENV.gateway_body_bytes)
+        self._client = Client(self._upload.listen)
         if self.method == "OPTIONS":
             return await self._respond(204, preflight_headers(named, self.ray_id), b"")
         try:
-            await self._serve_actor(
-                {name.decode("latin-1"): value.decode("latin-1") for name, value in named.items()}
-            )
+            with admission.client(self.scope):
+                admission.check_head(self.scope)
+                self._upload.announced(named.get(b"content-length"))
+                await self._serve_actor(
+                    {name.decode("latin-1"): value.decode("latin-1") for name, value in named.items()}
+                )
         except ClientGone:
             pass
         except OrchestratorError as error:
@@ -81,180 +88,189 @@ class GatewayRequest(LeanConsumer):
             logger.exception("request failed", extra={"action": "gateway_request", "ray_id": self.ray_id})
             await self._refuse(OrchestratorError())
         finally:
-            if self._gone is not None:
-                self._gone.cancel()
+            self._client.leave()
         return None
 
     async def _serve_actor(self, headers: dict[str, str]) -> None:
         path = self.scope["raw_path"].decode("latin-1")
-        target = actor_target(path, self.scope["query_string"].decode("latin-1"), headers)
-        body = await self._body()
-        if not is_id(target.actor_id):
-            raise ActorNotFound(actor_id=target.actor_id)
-        start = request_start(target.actor_id, self.method, target.path, self.headers, body, self.ray_id)
-        hub = open_hub()
-        if hub is None:
-            hub = await self._while_connected(_prepare(target.actor_id))
-        while (watch := hub.known(target.actor_id)) is None:
-            await self._while_connected(_prepare(target.actor_id))
-        try:
-            await self._until_answered(hub, watch, start)
-        finally:
-            hub.unwatch(watch)
-
-    async def _body(self) -> bytes:
-        """Return the whole body; a request is sent again if its actor stops, so it is kept (PROTOCOL §5.2)."""
-        limit, size, parts = settings.ENV.gateway_body_bytes, 0, []
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise RequestBodyTooLarge(reason=f"the body is longer than {limit} bytes")
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _until_answered(self, hub: Hub, watch: Watch, start: ToClientRequestStart) -> None:
-        """Try until the actor has answered: again when it stopped or its runner gave up before it did."""
-        wait = Wait(watch, f"{self.method} {start.path}"[:180])
-        aborts = 0
-        if not hub.in_touch:
-            watch.forget_route()
-        while True:
-            route = watch.route
-            if route is None:
-                route = await self._while_connected(until_connectable(wait))
+        target = request_target(path, self.scope["query_string"].decode("latin-1"), headers)
+        await self._upload.begin()
+        if not self._upload.complete:
+            self._client.listen()
+        if isinstance(target.actor, str):
+            actor_id = target.actor
+        else:
+            actor_id = await self._client.while_connected(resolve(target))
+        with admission.request_of(actor_id):
+            hub, watch = await watch_actor(self._client, actor_id)
             try:
-                return await self._exchange(hub, watch, route, start)
-            except ActorStopped:
-                if self.started:
-                    raise
-                watch.forget_route()
-            except TunnelRequestAborted as error:
-                if self.started:
-                    raise
-                aborts += 1
-                if aborts >= ABORTS:
-                    raise RetryAttemptsExceeded(
-                        attempts=aborts,
-                        last_error_code=error.code,
-                        last_status=error.status,
-                        last_target_kind="actor",
-                    ) from error
-                watch.forget_route()
-                pause_ms = settings.ENV.gateway_retry_pause_ms * 2 ** (aborts - 1)
-                await self._while_connected(asyncio.sleep(pause_ms / 1000))
+                await until_answered(
+                    self._client,
+                    Wait(watch, f"{self.method} {target.path}"[:180], target.skip_ready_wait),
+                    lambda route: self._exchange(hub, watch, route, target),
+                    lambda: self.started,
+                )
+            finally:
+                hub.unwatch(watch)
 
-    async def _exchange(self, hub: Hub, watch: Watch, route: Route, start: ToClientRequestStart) -> None:
+    async def _exchange(self, hub: Hub, watch: Watch, route: Route, target: Target) -> None:
         """Send the request to the runner and pass the answer on.
 
         Raises:
             ActorStopped, TunnelRequestAborted: before anything was answered; it may be tried again.
         """
-        answers = Answers()
+        task = asyncio.current_task()
+        assert task is not None
+        answers = Answers(overflow=task.cancel)
         exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
-        request_id = hub.attach(route.runner_id, answers)
+        line = Line(hub, route.runner_id, answers, lambda is_back: self._doubt(answers, is_back))
+        feeding: asyncio.Task[None] | None = None
         finished = False
         try:
             watch.join(exchange)
+            upload = self._upload
+            stream = not upload.complete and not is_bodyless(self.method) and await self._is_streamed_to(route)
             if answers.failure is not None:
                 raise answers.failure
             first, watch.woken_by_us = watch.woken_by_us, False
             if first:
-                hub.note(_request_arrow(start.actor_id, route))
-            frame = hub.frame(request_id, 0, start)
-            if not hub.send_here(route.runner_id, frame):
-                await self._while_connected(hub.send(route.runner_id, frame, lambda: not answers.failure))
+                hub.note(_request_arrow(watch.actor_id, route))
+            sent = len(upload.parts)
+            body = upload.parts[0] if sent == 1 else b"".join(upload.parts)
+            start = request_start(
+                watch.actor_id, self.method, target.path, self.headers, body, self.ray_id, stream=stream
+            )
+            if not line.say_here(start):
+                await line.say(start, self._client)
             answers.awaited = True
-            answer = await self._first(answers)
+            if stream:
+                feeding = asyncio.create_task(self._feed(line, answers, sent))
+            answer = await self._first(answers, feeding)
             if first:
-                hub.note(_response_arrow(start.actor_id, route))
-            await self._pass_on(answer, answers)
-            finished = True
+                hub.note(_response_arrow(watch.actor_id, route))
+            await self._pass_on(answer, answers, line, route)
+            finished = feeding is None or feeding.done()
+        except asyncio.CancelledError:
+            if not answers.overflowed or task.uncancel() or answers.failure is None:
+                raise
+            raise answers.failure from None
         finally:
+            if feeding is not None:
+                feeding.cancel()
             watch.leave(exchange)
-            hub.detach(request_id)
-            if not finished and answers.failure is None:
-                hub.send_and_forget(route.runner_id, hub.frame(request_id, 1, ToClientRequestAbort()))
+            line.close()
+            answers.close()
+            if not finished and not isinstance(answers.failure, ActorStopped | ActorNotFound):
+                line.abort()
 
-    async def _first(self, answers: "Answers") -> ToServerResponseStart:
-        limit_ms = settings.ENV.gateway_response_start_ms
+    def _doubt(self, answers: Answers, is_back: bool) -> None:
+        """Give the runner a while, to answer after all or to be declared lost (docs/decisions/0010)."""
+        env = settings.ENV
+        seconds = (env.gateway_proof_ms if is_back else env.runner_lost_ms + env.gateway_proof_ms) / 1000
+        if self._grant_again is not None:
+            self._grant_again()
+        elif self.method in _SAFE_METHODS:
+            answers.doubt(seconds, TunnelRequestAborted(phase="on the way to the runner"))
+        else:
+            answers.doubt(seconds, TunnelBroken())
+
+    async def _is_streamed_to(self, route: Route) -> bool:
+        """Say whether the rest of the body is to follow in chunks; if not, there is no rest to wait for."""
+        if (await self._client.while_connected(features_of(route.runner_id))).request_streaming:
+            return True
+        await self._client.while_connected(self._upload.whole())
+        return False
+
+    async def _feed(self, line: Line, answers: Answers, sent: int) -> None:
+        """Send what comes of the body after the first `sent` parts."""
+        upload = self._upload
         try:
-            kind = await self._while_connected(answers.next(), limit_ms / 1000)
+            while True:
+                await upload.more(sent)
+                parts = upload.parts[sent:]
+                sent += len(parts)
+                finish = upload.complete
+                if parts or finish:
+                    await line.say(ToClientRequestChunk(b"".join(parts), finish))
+                if finish:
+                    return
+        except OrchestratorError as error:
+            answers.fail(error)
+
+    async def _first(
+        self, answers: Answers, feeding: "asyncio.Task[None] | None"
+    ) -> tuple[int, ToServerResponseStart]:
+        """Return the beginning of the answer, and its number. The time for it begins with the end of the body."""
+        limit_ms = settings.ENV.gateway_response_start_ms
+        coming = answers.next()
+        if feeding is not None:
+            await self._client.while_connected(
+                asyncio.wait((coming, feeding), return_when=asyncio.FIRST_COMPLETED)
+            )
+        try:
+            index, kind = await self._client.while_connected(coming, limit_ms / 1000)
         except TimeoutError:
             raise ResponseStartTimeout(phase="response_start", timeout=limit_ms) from None
         match kind:
             case ToServerResponseStart(503, headers) if _names_unknown_actor(headers):
                 raise TunnelRequestAborted(phase="runner has no such actor")
             case ToServerResponseStart():
-                return kind
+                return index, kind
             case ToServerResponseAbort():
                 raise TunnelRequestAborted(phase="before the answer")
             case _:
                 raise TunnelRequestAborted(phase="unexpected message")
 
-    async def _pass_on(self, answer: ToServerResponseStart, answers: "Answers") -> None:
-        head = response_head(answer, self.method, self.cors, self.ray_id)
-        body = (answer.body or b"") if head.has_body else b""
+    async def _pass_on(
+        self, numbered: tuple[int, ToServerResponseStart], answers: Answers, line: Line, route: Route
+    ) -> None:
+        index, answer = numbered
+        runner = features.NONE
+        if answer.stream or "\n" in "".join(answer.headers.values()):
+            runner = await self._client.while_connected(features_of(route.runner_id))
+        head = response_head(answer, self.method, self.cors, self.ray_id, multi_headers=runner.multi_headers)
         if not answer.stream:
-            return await self._respond(head.status, head.headers, body)
+            return await self._respond(head.status, head.headers, (answer.body or b"") if head.has_body else b"")
+        if not head.has_body:
+            line.abort()  # what follows is for nobody
+            return await self._respond(head.status, head.headers, b"")
+        first_index = index if runner.numbered else None
+        stream = Stream(window_bytes=runner.response_window, length=head.length, first_index=first_index)
+        return await self._stream(head, answer.body or b"", stream, answers, line)
+
+    async def _stream(self, head: ResponseHead, body: bytes, stream: Stream, answers: Answers, line: Line) -> None:
+        """Pass on what comes as it comes; the client takes it before the runner may send much more."""
         self.started = True
-        self._watch_client()
+        self._client.listen()
+        if stream.is_windowed:
+            self._grant_again = lambda: spawn(_say_twice(line))  # for what may be lost; grants too many do no harm
         await self.send_message({"type": "http.response.start", "status": head.status, "headers": head.headers})
-        if body:
-            await self.send_message({"type": "http.response.body", "body": body, "more_body": True})
+        finish = False
         while True:
-            kind = await self._while_connected(answers.next())
+            stream.arrived(len(body), finish=finish)
+            if body or finish:
+                await self.send_message({"type": "http.response.body", "body": body, "more_body": not finish})
+            if finish:
+                return
+            for _ in range(stream.taken(len(body))):
+                await line.say(GRANT, self._client)
+            body, finish = await self._chunk(stream, answers)
+
+    async def _chunk(self, stream: Stream, answers: Answers) -> tuple[bytes, bool]:
+        while True:
+            index, kind = await self._client.while_connected(answers.next())
+            if not stream.is_new(index):
+                continue
             if not isinstance(kind, ToServerResponseChunk):
                 raise TunnelRequestAborted(phase="in the middle of the answer")
-            part = kind.body if head.has_body else b""
-            await self.send_message({"type": "http.response.body", "body": part, "more_body": not kind.finish})
-            if kind.finish:
-                return None
-
-    async def _while_connected(self, work: "Awaitable[T]", limit_seconds: float = math.inf) -> T:
-        """Await work, but not for longer than the client waits for its answer.
-
-        Raises:
-            ClientGone: the client hung up first; the work is cancelled.
-            TimeoutError: the limit came first; likewise.
-        """
-        future = asyncio.ensure_future(work)
-        try:
-            if self._gone is None:
-                await asyncio.wait((future,), timeout=min(PATIENCE_SECONDS, limit_seconds))
-                limit_seconds -= PATIENCE_SECONDS
-            if not future.done() or self._gone is not None:
-                gone = self._watch_client()
-                limit = None if limit_seconds == math.inf else max(limit_seconds, 0)
-                await asyncio.wait((future, gone), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-                if gone.done():
-                    raise ClientGone
-                if not future.done():
-                    raise TimeoutError
-            return future.result()
-        finally:
-            if future.done() and not future.cancelled():
-                future.exception()  # nobody else looks at it if the client has gone
-            future.cancel()
-
-    def _watch_client(self) -> "asyncio.Future[None]":
-        """Return what is done when the client has hung up."""
-        if self._gone is None:
-            self._gone = asyncio.ensure_future(self._disconnect())
-        return self._gone
-
-    async def _disconnect(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+            return kind.body, kind.finish
 
     async def _refuse(self, error: OrchestratorError) -> None:
-        """Answer with an error body; an answer that has begun can only be cut off."""
+        """Answer with an error body; an answer that has begun can only be cut off, which the server does."""
         if self.started:
-            raise error
+            fields = {"action": "answer_cut_off", "code": error.code, "ray_id": self.ray_id}
+            logger.info("an answer is cut off: %s", error.message, extra=fields)
+            return
         body = json.dumps(error.body()).encode()
         headers = [
             (b"content-type", b"application/json"),
@@ -271,15 +287,11 @@ class GatewayRequest(LeanConsumer):
         await self.send_message({"type": "http.response.body", "body": body})
 
 
-async def _prepare(actor_id: str) -> Hub:
-    """Return the hub with a watch of the actor, within the time the actor may take: Redis may be away."""
-    try:
-        async with asyncio.timeout(settings.ENV.gateway_ready_ms / 1000):
-            hub = await get_hub()
-            await hub.prepare(actor_id)
-            return hub
-    except TimeoutError:
-        raise ActorReadyTimeout(actor_id=actor_id) from None
+async def _say_twice(line: Line) -> None:
+    """Grant the whole window."""
+    with contextlib.suppress(OrchestratorError):
+        await line.say(GRANT)
+        await line.say(GRANT)
 
 
 def _names_unknown_actor(headers: Mapping[str, str]) -> bool:
@@ -287,55 +299,6 @@ def _names_unknown_actor(headers: Mapping[str, str]) -> bool:
     return any(
         name.lower() == "x-rivet-error" and value == "runner.actor_not_found" for name, value in headers.items()
     )
-
-
-class Answers:
-    """What the runner has sent for one request, in order, and what ended it early."""
-
-    def __init__(self) -> None:
-        self.failure: OrchestratorError | None = None
-        self.awaited = False  # the request is on its way, or with the runner
-        self._kinds: deque[ToServerTunnelMessageKind] = deque()
-        self._bytes = 0
-        self._waiter: asyncio.Future[ToServerTunnelMessageKind] | None = None
-
-    def next(self) -> "asyncio.Future[ToServerTunnelMessageKind]":
-        """Return the next message as a future. One reader at a time."""
-        future: asyncio.Future[ToServerTunnelMessageKind] = asyncio.get_running_loop().create_future()
-        if self._kinds:
-            kind = self._kinds.popleft()
-            self._bytes -= _size(kind)
-            future.set_result(kind)
-        elif self.failure is not None:
-            future.set_exception(self.failure)
-        else:
-            self._waiter = future
-        return future
-
-    def put(self, kind: ToServerTunnelMessageKind) -> None:
-        """Take a message; if the client reads too slowly for what waits already, the request ends."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(kind)
-            return
-        self._kinds.append(kind)
-        self._bytes += _size(kind)
-        if self._bytes > BUFFER_BYTES:
-            self.fail(TunnelOverloaded("the client reads its answer too slowly"))
-
-    def fail(self, error: OrchestratorError) -> None:
-        """End the request with an error, once what has arrived is read."""
-        self.failure = error
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
-
-    def link_lost(self) -> None:
-        """End the request: its answer may be what was lost."""
-        if self.awaited:
-            self.fail(TunnelBroken())
-
-
-def _size(kind: ToServerTunnelMessageKind) -> int:
-    return len(kind.body or b"") if isinstance(kind, ToServerResponseStart | ToServerResponseChunk) else 0
 
 
 def _request_arrow(actor_id: str, route: Route) -> Arrow:

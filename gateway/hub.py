@@ -15,6 +15,8 @@ from django.utils import timezone
 
 from gateway import looks
 from gateway.errors import ActorNotFound, TunnelBroken, TunnelOverloaded
+from gateway.lane import Lane, Rider
+from gateway.pairs import Pairs
 from gateway.watch import Watch
 from orchestrator.arrows import Arrow
 from orchestrator.bus import get_bus
@@ -23,6 +25,7 @@ from orchestrator.errors import BusOverloaded, BusUnavailable
 from orchestrator.timeline import record
 from runners import channel, sockets
 from runners.errors import RunnerProtocolError
+from runners.links import NOTICE, decode_standing
 from runners.protocol import codec
 from runners.protocol.messages import (
     MessageId,
@@ -38,20 +41,36 @@ IDLE_WATCHES = 10_000
 """Actors without a request whose routes are remembered."""
 AUDIT_SECONDS = 2.0
 """The rows of actors with requests older than this are looked at this often: a message may have been lost."""
+SOCKET_AUDIT_SECONDS = 20.0
+"""The rows of actors with WebSockets are looked at this often: there may be many, and they last."""
 AWAY_SECONDS = 0.1
 """A frame for a runner whose socket is away is tried again after this."""
 RECORD_SECONDS = 0.05
+_NOTICE = bytes([NOTICE])
 TUNNEL_VERSION = codec.VERSIONS[-1]  # tunnel frames are the same in all of them
 
 
 class Inbox(Protocol):
     """What belongs to one request: takes the runner's messages."""
 
-    def put(self, kind: ToServerTunnelMessageKind) -> None:
-        """Take a message, in the order the runner has sent them."""
+    def put(self, kind: ToServerTunnelMessageKind, index: int) -> None:
+        """Take a message, in the order the runner has sent them, and the number it has given it."""
 
     def link_lost(self) -> None:
         """Take note that messages may have been lost between this process and the runner's."""
+
+
+class SocketInbox(Rider, Protocol):
+    """What belongs to one WebSocket, whichever runner has it."""
+
+    def take(self, runner_id: str, kind: ToServerTunnelMessageKind) -> None:
+        """Take a message of a runner, in the order the runner has sent them."""
+
+    def lapsed(self) -> None:
+        """Take note that a StartActor may have been sent without this socket."""
+
+    def check(self, now: float) -> None:
+        """Take note of the time, in the loop's seconds."""
 
 
 class Hub:
@@ -60,6 +79,10 @@ class Hub:
     def __init__(self) -> None:
         self.gateway_id = secrets.token_bytes(4)
         self._inboxes: dict[bytes, tuple[str, Inbox]] = {}  # by request id: the runner it is with
+        self._doubts: dict[bytes, Callable[[bool], None]] = {}
+        self._sockets: dict[bytes, SocketInbox] = {}  # by request id
+        self._lanes: dict[str, Lane] = {}  # by runner id
+        self.pairs = Pairs(self.gateway_id, self._pairs_lapsed)
         self._watches: dict[str, Watch] = {}
         self._idle: OrderedDict[str, Watch] = OrderedDict()
         self._handlers: dict[str, Callable[[bytes], None]] = {}
@@ -69,6 +92,7 @@ class Hub:
         self._bus = get_bus()
         self._ready: asyncio.Task[None] | None = None
         self._auditor: asyncio.Task[None] | None = None
+        self._audit_all_at = 0.0  # loop time
 
     @property
     def is_open(self) -> bool:
@@ -96,6 +120,7 @@ class Hub:
         for task in (self._ready, self._auditor, self._recorder):
             if task is not None:
                 task.cancel()
+        self.pairs.close()
 
     # Watches
 
@@ -109,6 +134,11 @@ class Hub:
         watch.users += 1
         self._idle.pop(actor_id, None)
         return watch
+
+    def hears_of(self, actor_id: str) -> bool:
+        """Whether this process would know if the actor were no more."""
+        watch = self._watches.get(actor_id)
+        return watch is not None and not watch.destroyed and self.in_touch
 
     async def watch(self, actor_id: str) -> Watch:
         """Return the watch of an actor, subscribed to its messages; `unwatch` it when done.
@@ -161,6 +191,7 @@ class Hub:
 
     def _ask_again(self) -> None:
         """The link was lost for a while: no route is sure, and requests may wait for what was said meanwhile."""
+        self._audit_all_at = 0.0
         for watch in list(self._watches.values()):
             watch.forget_route()
         for watch in list(self._idle.values()):
@@ -168,16 +199,26 @@ class Hub:
         for runner_id, inbox in list(self._inboxes.values()):
             if sockets.local_socket(runner_id) is None:
                 inbox.link_lost()
+        for lane in list(self._lanes.values()):
+            lane.probe()
 
     async def _audit(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
-            old = loop.time() - AUDIT_SECONDS
+            now = loop.time()
+            for inbox in list(self._sockets.values()):
+                inbox.check(now)
+            for lane in list(self._lanes.values()):
+                lane.check(now)
+            in_full = now >= self._audit_all_at
+            if in_full:
+                self._audit_all_at = now + SOCKET_AUDIT_SECONDS
+            old = now - AUDIT_SECONDS
             waiting = {
                 watch.actor_id: watch
                 for watch in self._watches.values()
-                if any(exchange.since < old for exchange in watch.exchanges)
+                if (in_full and watch.users) or any(exchange.since < old for exchange in watch.exchanges)
             }
             if not waiting:
                 continue
@@ -189,19 +230,55 @@ class Hub:
             for actor_id, look in found.items():
                 waiting[actor_id].look(look)
 
+    def _pairs_lapsed(self) -> None:
+        for inbox in list(self._sockets.values()):
+            inbox.lapsed()
+
     # Frames
 
-    def attach(self, runner_id: str, inbox: Inbox) -> bytes:
-        """Return a fresh request id; what this runner sends for it goes to the inbox until `detach`."""
-        request_id = secrets.token_bytes(4)
-        while request_id in self._inboxes:
-            request_id = secrets.token_bytes(4)
+    def attach(self, runner_id: str, inbox: Inbox, doubt: Callable[[bool], None] | None = None) -> bytes:
+        """Return a fresh request id; what this runner sends for it goes to the inbox until `detach`.
+
+        `doubt` is called when the runner may not have had what it was sent, as its connection has ended, and told
+        whether the runner is connected again.
+        """
+        request_id = self._fresh_id()
         self._inboxes[request_id] = (runner_id, inbox)
+        if doubt is not None:
+            self._doubts[request_id] = doubt
+        return request_id
+
+    def _fresh_id(self) -> bytes:
+        request_id = secrets.token_bytes(4)
+        while request_id in self._inboxes or request_id in self._sockets:
+            request_id = secrets.token_bytes(4)
         return request_id
 
     def detach(self, request_id: bytes) -> None:
         """Forget a request; what comes for it later is dropped."""
         self._inboxes.pop(request_id, None)
+        self._doubts.pop(request_id, None)
+
+    def attach_socket(self, inbox: SocketInbox) -> bytes:
+        """Return a fresh request id; what runners send for it goes to the inbox until `detach_socket`."""
+        request_id = self._fresh_id()
+        self._sockets[request_id] = inbox
+        return request_id
+
+    def detach_socket(self, request_id: bytes) -> None:
+        """Forget a WebSocket; what comes for it later is dropped."""
+        self._sockets.pop(request_id, None)
+
+    def lane(self, runner_id: str) -> Lane:
+        """Return the way to a runner that the WebSockets of this process share; `join` it."""
+        lane = self._lanes.get(runner_id)
+        if lane is None:
+            lane = self._lanes[runner_id] = Lane(self._bus, self.gateway_id, runner_id, self._close_lane)
+        return lane
+
+    def _close_lane(self, lane: Lane) -> None:
+        if self._lanes.get(lane.runner_id) is lane:
+            del self._lanes[lane.runner_id]
 
     def frame(self, request_id: bytes, index: int, kind: ToClientTunnelMessageKind) -> bytes:
         """Return a message of a request as it goes over the wire."""
@@ -252,21 +329,49 @@ class Hub:
                 self._bus.publish(channel.runner_channel(runner_id), payload)
 
     def _on_bus(self, payload: bytes) -> None:
-        self.from_runner(*channel.decode_from_runner(payload))
+        message = channel.decode_from_runner(payload)
+        lane = self._lanes.get(message.runner_id)
+        if lane is not None and message.nonce != channel.UNNUMBERED:
+            lane.hear(message)
+        self.from_runner(message.runner_id, message.frame)
 
     def from_runner(self, runner_id: str, frame: bytes) -> None:
-        """Take a tunnel frame of a runner. One for a request that is not with this runner is dropped."""
+        """Take a tunnel frame of a runner, or a notice of its socket.
+
+        A frame for a request that is not with this runner is dropped.
+        """
+        if frame[:1] == _NOTICE:
+            if (lane := self._lanes.get(runner_id)) is not None:
+                lane.stand(decode_standing(frame))
+            return
         ids = codec.tunnel_ids(frame)
-        known = self._inboxes.get(ids.request_id) if ids else None
-        if known is None or known[0] != runner_id:
+        if ids is None:
+            self._doubted(runner_id, frame)
+            return
+        known = self._inboxes.get(ids.request_id)
+        inbox = self._sockets.get(ids.request_id) if known is None else None
+        if inbox is None and (known is None or known[0] != runner_id):
             return
         try:
             message = codec.decode_to_server(frame, TUNNEL_VERSION)
         except RunnerProtocolError as error:
             logger.warning("tunnel frame skipped: %s", error, extra={"action": "frame_skipped"})
             return
-        if isinstance(message, ToServerTunnelMessage):
-            known[1].put(message.message_kind)
+        if not isinstance(message, ToServerTunnelMessage):
+            return
+        if inbox is not None:
+            inbox.take(runner_id, message.message_kind)
+        elif known is not None:
+            known[1].put(message.message_kind, message.message_id.message_index)
+
+    def _doubted(self, runner_id: str, frame: bytes) -> None:
+        unproven = channel.decode_unproven(frame)
+        if unproven is None:
+            return
+        request_id, is_back = unproven
+        known, doubt = self._inboxes.get(request_id), self._doubts.get(request_id)
+        if known is not None and known[0] == runner_id and doubt is not None:
+            doubt(is_back)
 
     # Arrows
 

@@ -61,9 +61,17 @@ def look_and_wake(calls: Sequence[Call]) -> list[Look]:
 
 
 def explain_actor(actor_id: str) -> dict[str, Any] | None:
-    """Return why the actor is where it is, for the body of a refusal; None if it is no more."""
-    actor = Actor.objects.filter(pk=actor_id).first()
-    return None if actor is None else explain(actor)
+    """Return why the actor is where it is, for the body of a refusal; None if it is no more.
+
+    Anybody may read it: with a runner's key one could take its place, so no key is told.
+    """
+    actor = Actor.objects.defer("input").filter(pk=actor_id).first()
+    if actor is None:
+        return None
+    told = explain(actor)
+    for runner in told.get("runners", ()):
+        del runner["key"]
+    return told
 
 
 class _Row(NamedTuple):
@@ -89,12 +97,16 @@ def _look(row: _Row | None) -> Look:
         generation=row.generation,
         runner_id=row.runner_id,
         connectable=row.status == Actor.Status.RUNNING,
+        starting=row.status == Actor.Status.STARTING,
     )
 
 
 def _pool_error(namespace_id: str, pool_name: str) -> object:
-    """Return why the pool starts no runner. An endpoint that cannot be reached once may be restarting."""
+    """Return why the pool starts no runner. An endpoint that cannot be reached once may be restarting.
+
+    An error is shown until three starts have gone well; one that has been followed by a good start keeps nobody.
+    """
     pools = RunnerConfig.objects.filter(namespace_id=namespace_id, name=pool_name, deleted_at=None)
     error, failures = pools.values_list("error", "failures").first() or (None, 0)
     unreachable = isinstance(error, dict) and "serverless_connection_error" in error
-    return None if unreachable and failures < UNREACHABLE else error
+    return error if failures >= (UNREACHABLE if unreachable else 1) else None

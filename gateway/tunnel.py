@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gateway.errors import InvalidResponse
+from gateway.errors import InvalidResponse, TunnelBroken
 from runners.protocol.messages import ToClientRequestStart, ToServerResponseStart
 
 Headers = list[tuple[bytes, bytes]]
@@ -12,38 +12,63 @@ Headers = list[tuple[bytes, bytes]]
 _VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[^\x00\r\n]*")
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection"}
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "te", "trailer"}
+_USUAL = {"close", "keep-alive", "upgrade", "te"}  # in most Connection headers; they name nothing else
+_OURS = _HOP_BY_HOP | {"expect"}  # what the client has settled with this server
 _BODYLESS_METHODS = {"GET", "HEAD"}
 _BODYLESS_STATUSES = {204, 304}
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """What of an answer goes before its body; `has_body` is False where HTTP allows none."""
+    """What of an answer goes before its body; `has_body` is False where HTTP allows none.
+
+    `length` is that of a streamed body, if the runner announces it.
+    """
 
     status: int
     headers: Headers
     has_body: bool
+    length: int | None = None
+
+
+def is_bodyless(method: str) -> bool:
+    """Say whether requests of this method go to the runner without a body: npm clients fail on it."""
+    return method in _BODYLESS_METHODS
 
 
 def request_start(
-    actor_id: str, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, ray_id: str
+    actor_id: str,
+    method: str,
+    path: str,
+    headers: Iterable[tuple[bytes, bytes]],
+    body: bytes,
+    ray_id: str,
+    *,
+    stream: bool = False,
 ) -> ToClientRequestStart:
-    """Return the one frame of a request. A GET or HEAD loses its body, which npm clients fail on.
+    """Return the first frame of a request; with `stream`, chunks with the rest of the body follow it.
 
-    Repeated headers are joined as HTTP allows; values that are not visible ASCII are dropped (PROTOCOL §5.2).
+    Repeated headers are joined as HTTP allows; values that are not visible ASCII are dropped (PROTOCOL §5.2), and
+    so is what concerns only the client's connection (RFC 9110 §7.6.1).
     """
-    bodyless = method in _BODYLESS_METHODS
+    bodyless = is_bodyless(method)
+    dropped = _OURS
     joined: dict[str, str] = {}
     for raw_name, raw_value in headers:
         if not _VISIBLE.fullmatch(raw_value):
             continue
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("ascii")
-        if bodyless and name == "content-length":
+        if name == "connection" and value not in _USUAL:
+            dropped = dropped | {named.strip().lower() for named in value.split(",")} - _USUAL
+        if name in dropped or (bodyless and name == "content-length"):
             continue
         if name in joined:
             value = f"{joined[name]}{'; ' if name == 'cookie' else ', '}{value}"
         joined[name] = value
+    if len(dropped) > len(_OURS):
+        joined = {name: value for name, value in joined.items() if name not in dropped}
     joined["x-rivet-ray-id"] = ray_id
     return ToClientRequestStart(
         actor_id=actor_id,
@@ -51,14 +76,17 @@ def request_start(
         path=path,
         headers=joined,
         body=None if bodyless or not body else body,
-        stream=False,
+        stream=stream,
     )
 
 
-def response_head(start: ToServerResponseStart, method: str, cors: Headers, ray_id: str) -> ResponseHead:
+def response_head(
+    start: ToServerResponseStart, method: str, cors: Headers, ray_id: str, *, multi_headers: bool = False
+) -> ResponseHead:
     """Return what the client gets before the body.
 
-    The length of a whole body is set here whatever the runner says, so that no answer is cut or hangs.
+    The length of a whole body is set here whatever the runner says, so that no answer is cut or hangs. With
+    `multi_headers` a value of several lines is as many headers.
 
     Raises:
         InvalidResponse: the status or a header is not legal HTTP.
@@ -67,20 +95,88 @@ def response_head(start: ToServerResponseStart, method: str, cors: Headers, ray_
         raise InvalidResponse(f"the actor answered with the status {start.status}")
     overwritten = {name for name, _ in cors}
     headers: Headers = []
-    for name, value in start.headers.items():
+    announced: str | None = None
+    for name, text in start.headers.items():
         lower = name.lower()
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        several = multi_headers and "\n" in text
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(text.replace("\n", "") if several else text):
             raise InvalidResponse(f"the actor answered with an illegal header {name[:64]!r}")
-        if lower in _HOP_BY_HOP or lower.encode() in overwritten or lower in ("content-length", "x-rivet-ray-id"):
-            continue
-        headers.append((lower.encode("ascii"), value.encode("utf-8")))
+        if lower == "content-length":
+            announced = text
+        elif not (lower in _HOP_BY_HOP or lower.encode() in overwritten or lower == "x-rivet-ray-id"):
+            encoded = lower.encode("ascii")
+            if several:
+                headers += [(encoded, value.encode("utf-8")) for value in text.split("\n")]
+            else:
+                headers.append((encoded, text.encode("utf-8")))
     has_body = method != "HEAD" and start.status not in _BODYLESS_STATUSES
+    length = None
     if not start.stream and has_body:
         headers.append((b"content-length", str(len(start.body or b"")).encode()))
-    elif "content-length" in (given := {name.lower(): value for name, value in start.headers.items()}):
-        headers.append((b"content-length", given["content-length"].encode("ascii", "ignore")))
+    elif announced is not None:
+        length = _length(announced)
+        headers.append((b"content-length", str(length).encode()))
     headers += [*cors, (b"x-rivet-ray-id", ray_id.encode())]
-    return ResponseHead(start.status, headers, has_body)
+    return ResponseHead(start.status, headers, has_body, length)
+
+
+def _length(text: str) -> int:
+    if not _DIGITS.fullmatch(text):
+        raise InvalidResponse(f"the actor announced a body of {text[:32]!r} bytes")
+    return int(text)
+
+
+class Stream:
+    """The body of a streamed answer: whether it is whole, and when the runner may send more.
+
+    `window_bytes` is the runner's (`runners/features.py`), `length` what it announced, `first_index` the number of
+    the message that began the answer; None where there is no such thing to keep to.
+    """
+
+    def __init__(self, *, window_bytes: int | None, length: int | None, first_index: int | None) -> None:
+        self._grant_bytes = None if window_bytes is None else window_bytes // 2
+        self._ungranted = 0
+        self._left = length
+        self._last_index = first_index
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the runner waits for grants."""
+        return self._grant_bytes is not None
+
+    def is_new(self, index: int) -> bool:
+        """Say whether a message of this number is the next one: after a reconnect one may come again.
+
+        Raises:
+            TunnelBroken: one is missing.
+        """
+        if self._last_index is None:
+            return True
+        ahead = (index - self._last_index) % 2**16
+        if 1 < ahead < 2**15:
+            raise TunnelBroken("a part of the answer is lost")
+        if ahead == 1:
+            self._last_index = index
+        return ahead == 1
+
+    def arrived(self, size: int, *, finish: bool) -> None:
+        """Count a part of the body.
+
+        Raises:
+            InvalidResponse: it is more, or in the end less, than was announced.
+        """
+        if self._left is None:
+            return
+        self._left -= size
+        if self._left < 0 or (finish and self._left):
+            raise InvalidResponse("the actor's answer is not as long as announced")
+
+    def taken(self, size: int) -> int:
+        """Return how many grants the runner is due, now that the client has taken so many bytes more."""
+        if self._grant_bytes is None:
+            return 0
+        grants, self._ungranted = divmod(self._ungranted + size, self._grant_bytes)
+        return grants
 
 
 def cors_headers(origin: bytes | None) -> Headers:

@@ -8,6 +8,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.conf import settings
 
@@ -24,6 +25,11 @@ from gateway.watch import Route, Watch
 from orchestrator.db import run_db
 
 logger = logging.getLogger(__name__)
+
+EXPLAINED_AT_ONCE = 32
+"""Refusals that come with an explanation, at a time: after an outage thousands may be due together."""
+
+_explaining: set[object] = set()
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +56,7 @@ class Waker:
                 if not look.exists or (look.destroyed and not again):  # it was gone before anybody waited
                     self.failure = ActorNotFound(actor_id=self.watch.actor_id)
                 elif look.pool_error is not None:
-                    self.failure = ActorRunnerFailed(actor_id=self.watch.actor_id, reason=look.pool_error)
+                    self.failure = await self._runner_failed(look.pool_error)
                 if not look.connectable:
                     self.watch.woken_by_us = True
                 self.watch.look(look)
@@ -65,6 +71,10 @@ class Waker:
                         await self.changed.wait()
                     again = self.watch.stops == stops
 
+    async def _runner_failed(self, reason: object) -> GatewayError:
+        told = await _explained(self.watch.actor_id)
+        return ActorRunnerFailed(actor_id=self.watch.actor_id, reason=reason, explain=told)
+
 
 _wakers: dict[Watch, Waker] = {}
 
@@ -75,6 +85,7 @@ class Wait:
 
     watch: Watch
     request: str  # what for, in the timeline, which is told once
+    skip_ready_wait: bool = False  # a runner that was told to start it will do
     stops: int = field(init=False)
     waited_seconds: float = 0.0
 
@@ -85,6 +96,10 @@ class Wait:
     def rewakes(self) -> int:
         """The generations that have stopped since the request came."""
         return self.watch.stops - self.stops
+
+    def way(self) -> Route | None:
+        """Where the request may go now."""
+        return self.watch.route or (self.watch.assigned if self.skip_ready_wait else None)
 
     def check_rewakes(self) -> None:
         """Raise ActorWakeRetriesExceeded if the actor has stopped too often."""
@@ -115,7 +130,7 @@ async def until_connectable(wait: Wait) -> Route:
         changed = asyncio.Event()
         watch.listeners.append(changed.set)
         try:
-            while watch.route is None:
+            while (route := wait.way()) is None:
                 if waker.failure is not None:
                     raise waker.failure
                 if watch.destroyed:
@@ -128,12 +143,27 @@ async def until_connectable(wait: Wait) -> Route:
                     async with asyncio.timeout_at(min(deadline, ready_by)):
                         await changed.wait()
                 except TimeoutError:
-                    told = await run_db(looks.explain_actor, watch.actor_id)
+                    told = await _explained(watch.actor_id)
                     raise ActorReadyTimeout(actor_id=watch.actor_id, explain=told) from None
-            return watch.route
+            return route
         finally:
             watch.listeners.remove(changed.set)
             wait.waited_seconds += loop.time() - began
+
+
+async def _explained(actor_id: str) -> dict[str, Any] | None:
+    """Return what is known of the actor, unless too many ask: a refusal is not worth waiting for."""
+    if len(_explaining) >= EXPLAINED_AT_ONCE:
+        return None
+    asked = object()
+    _explaining.add(asked)
+    try:
+        return await run_db(looks.explain_actor, actor_id)
+    except Exception:
+        logger.exception("could not explain", extra={"action": "explain", "actor_id": actor_id})
+        return None
+    finally:
+        _explaining.discard(asked)
 
 
 @contextlib.contextmanager

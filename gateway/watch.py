@@ -28,6 +28,7 @@ class Look:
     generation: int = -1
     runner_id: str = ""  # holds it now, connectable or not
     connectable: bool = False
+    starting: bool = False  # its runner was told to start it
     pool_error: object = None  # why its pool starts no runner, while it waits for one
 
 
@@ -49,6 +50,7 @@ class Watch:
 
     actor_id: str
     route: Route | None = None
+    assigned: Route | None = None  # where it was told to start, when last looked at
     destroyed: bool = False
     stops: int = 0  # generations seen to stop since the watch began
     stopped_generation: int = -1
@@ -78,7 +80,7 @@ class Watch:
         message = json.loads(payload)
         kind, generation = message["m"], message.get("generation", -1)
         if kind == "ready" and generation > self.stopped_generation:
-            self.route = Route(message["runner"], generation)
+            self._is_at(Route(message["runner"], generation))
         elif kind == "stopping":
             self._withdraw(generation)
         elif kind == "stopped":
@@ -99,20 +101,26 @@ class Watch:
                 self._stopped(look.generation)
             elif look.connectable:
                 self._stopped(look.generation - 1)
-                self.route = Route(look.runner_id, look.generation)
+                self._is_at(Route(look.runner_id, look.generation))
             else:
                 self._stopped(look.generation - 1)
                 self._withdraw(look.generation)
+                self.assigned = Route(look.runner_id, look.generation) if look.starting else None
         self._informed = True
         self._tell()
 
     def forget_route(self) -> None:
         """Look again before the next request: a message may have been lost."""
-        self.route = None
+        self.route = self.assigned = None
+
+    def _is_at(self, route: Route) -> None:
+        self.route, self.assigned = route, None
 
     def _withdraw(self, generation: int) -> None:
         if self.route is not None and self.route.generation <= generation:
             self.route = None
+        if self.assigned is not None and self.assigned.generation <= generation:
+            self.assigned = None
 
     def _stopped(self, generation: int) -> None:
         if generation <= self.stopped_generation:
@@ -125,7 +133,7 @@ class Watch:
 
     def _destroyed(self) -> None:
         self.destroyed = True
-        self.route = None
+        self.route = self.assigned = None
         for exchange in list(self.exchanges):
             exchange.fail(ActorNotFound(actor_id=self.actor_id))
 

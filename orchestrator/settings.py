@@ -5,6 +5,7 @@ names the variable. Lengths of time are bare numbers with their unit in the name
 """
 
 import secrets
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -33,6 +34,7 @@ class Environment(BaseSettings):
     debug: bool = False
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
+    valid_hosts: str = ""  # comma-separated: where runners may connect, with or without port; empty: anywhere
     admin_token: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
@@ -53,13 +55,32 @@ class Environment(BaseSettings):
     actor_stop_ms: int = Field(default=1_800_000, ge=100)
     actor_pending_ms: int = Field(default=60_000, ge=100)  # longest wait for a slot after a wake or a restart
 
+    actor_storage_bytes: int = Field(default=10 * 1024**3, ge=0)  # quota of one actor's key-value storage
+    storage_threads: int = Field(default=4, ge=1, le=64)  # storage calls at a time in one web process
+
     gateway_ready_ms: int = Field(default=30_000, ge=100)
     gateway_request_ms: int = Field(default=60_000, ge=100)
+    gateway_proof_ms: int = Field(
+        default=5_000, ge=0
+    )  # to answer, for a returned runner that may have lost a request
     gateway_response_start_ms: int = Field(default=300_000, ge=100)
     gateway_repeat_wake_ms: int = Field(default=1_400, ge=50)
     gateway_rewakes: int = Field(default=8, ge=0)
     gateway_retry_pause_ms: int = Field(default=150, ge=0)  # before the second attempt; doubles with each
+    gateway_socket_open_ms: int = Field(default=15_000, ge=100)  # an actor has so long to accept a WebSocket
+    gateway_socket_unacked_ms: int = Field(default=30_000, ge=100)  # and to acknowledge a message of one
+    gateway_socket_unacked_bytes: int = Field(default=128 * 1024 * 1024, ge=0)  # kept of one until then
+    gateway_lease_ms: int = Field(default=15_000, ge=300)  # a gateway silent for longer has lost its WebSockets
     gateway_body_bytes: int = Field(default=20 * 1024 * 1024, ge=0)
+    gateway_headers: int = Field(default=100, ge=1)  # of one request
+    gateway_header_bytes: int = Field(default=16 * 1024, ge=1)  # one header, name and value
+    # The following hold for each web process; 0 is no limit.
+    gateway_actor_requests: int = Field(default=1_000, ge=0)  # of one actor, at a time
+    gateway_actor_sockets: int = Field(default=1_000, ge=0)
+    gateway_ip_requests: int = Field(default=0, ge=0)  # of one client address, per window
+    gateway_ip_window_ms: int = Field(default=60_000, ge=100)
+    gateway_ip_in_flight: int = Field(default=0, ge=0)  # of one client address, at a time
+    trusted_proxies: str = ""  # comma-separated addresses or networks whose X-Forwarded-For is believed
 
     serverless_streams: int = Field(default=2_000, ge=1)  # held by one connector process at the most
     serverless_claim_ms: int = Field(default=5_000, ge=500)  # a connector silent for longer loses its streams
@@ -69,6 +90,13 @@ class Environment(BaseSettings):
     def _known_scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            ip_network(part, strict=False)
         return value
 
     @field_validator("public_url")

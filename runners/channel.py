@@ -7,10 +7,16 @@ Bus channels: `runner:{runner id}` to the socket, `gateway:{gateway id as hex}` 
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 _SEQ = struct.Struct("<cQ")
+_FRAMES = struct.Struct("<c4sIQ")
+_LENGTH = struct.Struct("<I")
+_FROM_RUNNER = struct.Struct("<30s4sQ")
+UNNUMBERED = bytes(4)
+"""In the place of a socket's nonce: what comes with it has no number."""
 
 
 def runner_channel(runner_id: str) -> str:
@@ -36,6 +42,37 @@ class TunnelFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Frames:
+    """ToClientTunnelMessages of a gateway's WebSockets. `number` counts from 0 in each epoch of the gateway."""
+
+    gateway_id: bytes
+    epoch: int
+    number: int
+    frames: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A gateway asks how far the socket has come with it."""
+
+    gateway_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FromRunner:
+    """A ToServerTunnelMessage of a runner, encoded, or a notice of its socket (`links.py`), for a gateway.
+
+    `number` counts what this socket, known by its `nonce`, has sent to this gateway; a notice takes none, but says
+    what the next one will be.
+    """
+
+    runner_id: str
+    frame: bytes
+    nonce: bytes = UNNUMBERED
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LogEntry:
     """A command that was committed: its place in the runner's log, and a ToClientCommands of version 7."""
 
@@ -45,19 +82,19 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """Events (actor id, generation, index) that were committed; `ended`: the generation is over."""
+    """Events (actor id, generation, index, over) that were committed; over: the runner has that life no more."""
 
     events: tuple[tuple[str, int, int, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Close the socket with `ws.eviction`, unless it is the one to keep."""
+    """Close the socket with `ws.eviction`, unless it is the one to keep, or has itself taken that one's place."""
 
     keep_socket_id: str = ""
 
 
-ToSocket = TunnelFrame | LogEntry | Processed | Evict
+ToSocket = TunnelFrame | Frames | Probe | LogEntry | Processed | Evict
 
 
 def encode(message: ToSocket) -> bytes:
@@ -65,6 +102,11 @@ def encode(message: ToSocket) -> bytes:
     match message:
         case TunnelFrame(frame):
             return b"T" + frame
+        case Frames(gateway_id, epoch, number, frames):
+            parts = [part for one in frames for part in (_LENGTH.pack(len(one)), one)]
+            return _FRAMES.pack(b"S", gateway_id, epoch, number) + b"".join(parts)
+        case Probe(gateway_id):
+            return b"P" + gateway_id
         case LogEntry(seq, frame):
             return _SEQ.pack(b"C", seq) + frame
         case Processed(events):
@@ -79,6 +121,11 @@ def decode(payload: bytes) -> ToSocket:
     if kind == b"T":
         return TunnelFrame(payload[1:])
     try:
+        if kind == b"S":
+            _, gateway_id, epoch, number = _FRAMES.unpack_from(payload)
+            return Frames(gateway_id, epoch, number, tuple(_split(payload, _FRAMES.size)))
+        if kind == b"P":
+            return Probe(payload[1:])
         if kind == b"C":
             return LogEntry(_SEQ.unpack_from(payload)[1], payload[_SEQ.size :])
         if kind == b"A":
@@ -91,11 +138,35 @@ def decode(payload: bytes) -> ToSocket:
     raise ValueError(f"unknown kind of message {kind!r}")
 
 
-def encode_from_runner(runner_id: str, frame: bytes) -> bytes:
-    """Return a ToServerTunnelMessage of a runner, for a gateway: the runner's id (30 bytes), then the frame."""
-    return runner_id.encode() + frame
+_UNPROVEN = b"U"  # no tag of a frame
 
 
-def decode_from_runner(payload: bytes) -> tuple[str, bytes]:
-    """Return runner id and frame."""
-    return payload[:30].decode(), payload[30:]
+def encode_unproven(request_id: bytes, *, is_back: bool) -> bytes:
+    """Return, in place of a runner's frame, the word that a request may not have reached the runner.
+
+    `is_back`: the runner is connected again already.
+    """
+    return _UNPROVEN + request_id + (b"\1" if is_back else b"\0")
+
+
+def decode_unproven(frame: bytes) -> tuple[bytes, bool] | None:
+    """Return request id and whether the runner is back; None if these are not the bytes of `encode_unproven`."""
+    return (frame[1:5], frame[5:] == b"\1") if frame[:1] == _UNPROVEN and len(frame) == 6 else None
+
+
+def _split(payload: bytes, at: int) -> Iterator[bytes]:
+    while at < len(payload):
+        (length,) = _LENGTH.unpack_from(payload, at)
+        at += _LENGTH.size + length
+        yield payload[at - length : at]
+
+
+def encode_from_runner(message: FromRunner) -> bytes:
+    """Return the message as bytes: runner id, nonce, number, then the frame."""
+    return _FROM_RUNNER.pack(message.runner_id.encode(), message.nonce, message.number) + message.frame
+
+
+def decode_from_runner(payload: bytes) -> FromRunner:
+    """Return the message of bytes made by `encode_from_runner`."""
+    runner_id, nonce, number = _FROM_RUNNER.unpack_from(payload)
+    return FromRunner(runner_id.decode(), payload[_FROM_RUNNER.size :], nonce, number)

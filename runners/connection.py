@@ -1,12 +1,12 @@
 """One runner socket, without the socket: the request to connect, events and their acks, the command log.
 
-Does no I/O and has no clock. `consumers.py` is the shell around it.
+Does no I/O and has no clock. `consumers.py` and `conversation.py` are the shell around it.
 """
 
 import hmac
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -61,8 +61,18 @@ class TokenMissing(OrchestratorError):
     group, code, status = "guard", "missing_header", 400
 
 
+class WrongHost(OrchestratorError):
+    """The host is not one where runners are to connect."""
+
+    group, code, status = "guard", "must_use_regional_host", 400
+
+
 class PingTimeout(OrchestratorError):
     """The runner does not answer pings."""
+
+
+class NotReading(OrchestratorError):
+    """The runner does not read what it is sent."""
 
 
 class GoingAway(SocketError):
@@ -86,7 +96,18 @@ class Address:
     runner_key: str
 
 
+MAX_NAME_BYTES = 1024
+"""Of a runner's key, a pool's name and an actor's: together they must fit into an entry of an index."""
+MAX_INIT_BYTES = 1024 * 1024
+MAX_ACTOR_NAMES = 1000
+"""An init with more is refused: its names are stored while everybody waits for the database."""
+MAX_MESSAGE = 1000
+"""Characters kept of what an actor says it died of."""
+MAX_UNDER_WAY = 10_000
+"""Events of one runner that may wait for their decision; meanwhile no more are taken."""
+
 _DECIMAL = re.compile(r"0*([0-9]{1,5})")
+_PORT = re.compile(r":[0-9]*\Z")
 _TOKEN = "rivet_token."
 
 
@@ -94,17 +115,34 @@ def parse_query(query: bytes) -> Address:
     """Return what the query string of `/runners/connect` says (PROTOCOL §2.1).
 
     Raises:
-        InvalidUrl: a parameter is missing, the version is no decimal number of 16 bits, or a text has a NUL,
-            which no database keeps.
+        InvalidUrl: a parameter is missing or too long, the version is no decimal number of 16 bits, or a text
+            has a NUL, which no database keeps.
     """
     values = dict(parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True))
     version = _DECIMAL.fullmatch(values.get("protocol_version", ""))
     if version is None or int(version[1]) >= 2**16:
         raise InvalidUrl(parameter="protocol_version")
     for name in ("namespace", "runner_key"):
-        if not values.get(name) or "\0" in values[name]:
+        if not _is_name(values.get(name, "")):
             raise InvalidUrl(parameter=name)
     return Address(int(version[1]), values["namespace"], values["runner_key"])
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text.encode()) <= MAX_NAME_BYTES and "\0" not in text
+
+
+def check_host(host: str, valid: Collection[str], datacenter: str) -> None:
+    """Let in a runner that has connected to one of the valid hosts, or to any if none are named (PROTOCOL §2.2).
+
+    A port in `host` counts only where the valid one has a port too.
+
+    Raises:
+        WrongHost: it is another host.
+    """
+    name = host.lower()
+    if valid and name not in valid and _PORT.sub("", name) not in valid:
+        raise WrongHost(host=host, datacenter=datacenter, valid_hosts=sorted(valid))
 
 
 def check_token(offers: Iterable[str], expected: str) -> None:
@@ -126,15 +164,23 @@ def read_init(frame: bytes | None, version: int) -> ToServerInit:
     """Return what the first frame says; None stands for a text frame.
 
     Raises:
-        RunnerProtocolError: it is text, empty or undecodable, or nobody knows the version.
+        RunnerProtocolError: it is text, empty or undecodable, or nobody knows the version; or it is an init
+            with more than the database can keep.
         InvalidInitialPacket: it is another message.
     """
+    if frame and len(frame) > MAX_INIT_BYTES:
+        raise RunnerProtocolError(f"first frame of {len(frame)} bytes, more than {MAX_INIT_BYTES}")
     init = codec.decode_to_server(frame or b"", version)
     if not isinstance(init, ToServerInit):
         raise InvalidInitialPacket
-    if "\0" in init.name:
-        raise RunnerProtocolError("the runner's name has a NUL, which no database keeps")
-    return init
+    if not _is_name(init.name):
+        raise RunnerProtocolError(f"the runner's name is empty, has a NUL or more than {MAX_NAME_BYTES} bytes")
+    names = init.prepopulate_actor_names
+    if names is None:
+        return init
+    if len(names) > MAX_ACTOR_NAMES:
+        raise RunnerProtocolError(f"{len(names)} actor names, more than {MAX_ACTOR_NAMES}")
+    return replace(init, prepopulate_actor_names={n: names[n] for n in names if _is_name(n)})
 
 
 EventKey = tuple[str, int, int]
@@ -159,9 +205,18 @@ class Events:
     _waiting: dict[EventKey, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
     _acks: dict[str, tuple[int, int]] = field(default_factory=dict)  # by actor: generation, index
 
+    @property
+    def room(self) -> bool:
+        """Whether more may be heard: not while too many events wait for their decision."""
+        return len(self._waiting) < MAX_UNDER_WAY
+
     def start(self, actor_id: str, generation: int) -> None:
         """Take note of a start that is sent now."""
         self._outdate(actor_id, generation)
+
+    def generation(self, actor_id: str) -> int | None:
+        """Return the newest generation of an actor that this connection knows of; None if none that lives."""
+        return self._newest.get(actor_id)
 
     def hear(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
         """Return (actor id, signal) for each event that is not under way already."""
@@ -186,7 +241,10 @@ class Events:
         return [(key[0], signal) for key, signal in late]
 
     def processed(self, events: Iterable[tuple[str, int, int, bool]]) -> None:
-        """Take note of events that were committed; the last says whether the generation is over."""
+        """Take note of events that were committed; the last says whether the generation is over.
+
+        For a runner that does not hold the actor every generation is: it has nothing to repeat of it.
+        """
         for actor_id, generation, index, over in events:
             self._waiting.pop((actor_id, generation, index), None)
             last = index if over else index - 1
@@ -228,7 +286,8 @@ def _report(event: Event) -> dict[str, Any]:
                 case ActorStateRunning():
                     return {"t": "running"}
                 case ActorStateStopped(code, message):
-                    return {"t": "stopped", "ok": code is StopCode.OK, "message": message}
+                    kept = None if message is None else message[:MAX_MESSAGE].replace("\0", "\ufffd")
+                    return {"t": "stopped", "ok": code is StopCode.OK, "message": kept}
         case EventActorIntent(intent):
             match intent:
                 case ActorIntentSleep():

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
@@ -20,12 +20,6 @@ from runners.pools import drain_grace
 from runners.protocol.messages import ToServerInit
 
 RUNNERS = "runners"
-
-_FORGET_START = """
-DELETE FROM runners_command
-WHERE runner_id = %s AND actor_id = %s AND "index" <= %s AND kind = 'start'
-AND generation = COALESCE(%s, generation)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +141,6 @@ def _learn_names(namespace: Namespace, init: ToServerInit) -> None:
     names = [
         ActorName(namespace=namespace, name=name, metadata=_json_object(metadata))
         for name, metadata in sorted((init.prepopulate_actor_names or {}).items())  # one order: no deadlock
-        if "\0" not in name
     ]
     ActorName.objects.bulk_create(
         names, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=["metadata"]
@@ -177,6 +170,11 @@ def heartbeat(
     return None if row is None else Standing(row[0], drains=row[1] != Runner.State.LIVE)
 
 
+def holds_socket(*, runner_id: str, socket_id: str) -> bool:
+    """Say whether the socket is the runner's, and not one that a newer has replaced."""
+    return Runner.objects.filter(pk=runner_id, socket_id=socket_id).exists()
+
+
 def disconnect(*, runner_id: str, socket_id: str) -> None:
     """Note that the socket is closed, and tell the runner's workflow."""
     if Runner.objects.filter(pk=runner_id, socket_id=socket_id).update(socket_id=""):
@@ -198,6 +196,12 @@ def acknowledge_commands(*, runner_id: str, checkpoints: Iterable[tuple[str, int
 
     No generation means the current one, which is the only one whose start can still be in the log.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        for actor_id, generation, index in checkpoints:
-            cursor.execute(_FORGET_START, [runner_id, actor_id, index, generation])
+    acknowledged = {(actor_id, generation): index for actor_id, generation, index in checkpoints}
+    kept = Command.objects.filter(runner_id=runner_id, kind=Command.Kind.START)
+    had = []
+    for pk, actor_id, generation, index in kept.values_list("pk", "actor_id", "generation", "index"):
+        marks = [acknowledged.get((actor_id, of)) for of in (generation, None)]
+        if any(mark is not None and index <= mark for mark in marks):
+            had.append(pk)
+    if had:
+        Command.objects.filter(pk__in=had).delete()

@@ -23,6 +23,7 @@ from runners.protocol.messages import (
     CommandStartActor,
     CommandStopActor,
     CommandWrapper,
+    HibernatingRequest,
     ToClientCommands,
 )
 
@@ -100,9 +101,16 @@ class LockedRunners:
                 candidate.free_slots += 1
         return runner
 
-    def append_start(self, runner_id: str, actor_id: str, generation: int, config: ActorConfig) -> None:
-        """Append StartActor to the runner's log."""
-        self._append(runner_id, Command.Kind.START, actor_id, generation, CommandStartActor(config, ()))
+    def append_start(
+        self,
+        runner_id: str,
+        actor_id: str,
+        generation: int,
+        config: ActorConfig,
+        hibernating: tuple[HibernatingRequest, ...] = (),
+    ) -> None:
+        """Append StartActor to the runner's log; `hibernating` are the WebSockets the actor is to take up."""
+        self._append(runner_id, Command.Kind.START, actor_id, generation, CommandStartActor(config, hibernating))
 
     def append_stop(self, runner_id: str, actor_id: str, generation: int) -> None:
         """Append StopActor to the runner's log; nothing if the runner has ended."""

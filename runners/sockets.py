@@ -9,12 +9,16 @@ class TunnelSocket(Protocol):
 
     protocol_version: int
 
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written to the runner."""
+
     def write(self, frame: bytes) -> None:
         """Queue a frame for the runner; BusOverloaded if too much waits already."""
 
 
 FromRunner = Callable[[str, bytes], None]
-"""Takes the runner's id and a ToServerTunnelMessage, encoded."""
+"""Takes the runner's id and a ToServerTunnelMessage, encoded, or a notice of its socket (`links.py`)."""
 
 _sockets: dict[str, TunnelSocket] = {}
 _gateways: dict[bytes, FromRunner] = {}

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import django
+import hypothesis
 import pytest
 from django.conf import settings
 from django.core.management import call_command
@@ -20,9 +21,13 @@ from django.db import connections
 
 from tests.support import postgres, valkey
 
+pytest_plugins = ["tests.support.engines"]
+
 STORE = os.environ.get("TORPOR_TEST_STORE", "sqlite")
 DIRECTORY = Path(tempfile.mkdtemp(prefix="torpor-test-"))
 NEEDS_POSTGRES = STORE == "postgresql"
+hypothesis.settings.register_profile("torpor", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("torpor")
 POSTGRES_DIRECTORY = postgres.new_directory() if NEEDS_POSTGRES and postgres.is_installed() else None
 
 

@@ -3,10 +3,13 @@ import { randomUUID } from "node:crypto";
 
 import { log } from "./log.mjs";
 import * as shelf from "./sockets.mjs";
+import * as storage from "./storage.mjs";
 
 const COUNT_KEY = new TextEncoder().encode("count");
 
 const json = (body, status = 200) => Response.json(body, { status });
+const wrap = (text) => Buffer.from(text).toString("base64");
+const unwrap = (text) => Buffer.from(text, "base64").toString();
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
@@ -54,9 +57,14 @@ export function createRunner(client, settings) {
         return json(about);
       case "/count":
         return json({ ...about, durable: await countDurably(actorId) });
+      case "/storage":
+        return json({ ...about, seen: await storage.walk(runner, actorId) });
       case "/alarm":
         about.alarm = Date.now() + Number(url.searchParams.get("ms") ?? 1000);
         runner.setAlarm(actorId, about.alarm);
+        return json(about);
+      case "/alarm/clear":
+        runner.clearAlarm(actorId);
         return json(about);
       case "/length":
         return json({ ...about, bytes: (await request.arrayBuffer()).byteLength });
@@ -70,6 +78,12 @@ export function createRunner(client, settings) {
         const body = await request.text();
         const headers = Object.fromEntries(request.headers);
         return json({ ...about, method: request.method, path: url.pathname + url.search, headers, body });
+      }
+      case "/mirror": {
+        const told = { method: request.method, path: url.pathname + url.search, headers: Object.fromEntries(request.headers) };
+        const { status = 200, headers = [] } = JSON.parse(unwrap(request.headers.get("x-return") ?? "e30="));
+        const body = status === 204 || status === 304 ? null : await request.arrayBuffer();
+        return new Response(body, { status, headers: [...headers, ["x-told", wrap(JSON.stringify(told))]] });
       }
       default:
         return json({ ...about, error: "no such path" }, 404);

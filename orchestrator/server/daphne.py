@@ -91,8 +91,12 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         return inbox
 
     async def handle_reply(self, protocol: Protocol, message: Message) -> None:
-        """Write a message of the application, once the client has taken enough of what was written before."""
-        await protocol.outflow.wait()
+        """Write a message of the application, once the client has taken enough of what was written before.
+
+        A close does not wait: the client may never take anything.
+        """
+        if message["type"] != "websocket.close":
+            await protocol.outflow.wait()
         details = self.connections.get(protocol)
         if details and "disconnected" not in details:
             self.check_headers_type(message)

@@ -74,8 +74,12 @@ class WebSocket(WebSocketsSansIOProtocol):
             super().shutdown()
 
     async def send(self, message: Any) -> None:
-        """Write a message of the application; over a closing WebSocket it goes nowhere."""
-        await self.writable.wait()
+        """Write a message of the application; over a closing WebSocket it goes nowhere.
+
+        A close does not wait for a client that takes nothing.
+        """
+        if message["type"] != "websocket.close":
+            await self.writable.wait()
         if self.disconnected or (self.close_sent and self.handshake_complete):
             await asyncio.sleep(0)  # an application that sends without end must not keep the loop to itself
         elif message["type"] == "websocket.close" and self.handshake_complete:

@@ -5,6 +5,8 @@ repeats it, and whoever waits asks again.
 """
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import redis
@@ -44,15 +46,36 @@ class Outbox:
 
     def perform(self) -> None:
         """Do it all. A store that is away is logged, not raised: what was committed stands."""
-        try:
-            pipeline = get_redis().pipeline(transaction=False)
-            for channel, payload in self.messages:
-                pipeline.publish(channel, payload)
-            timers.add(pipeline, self.timers)
-            if self.messages or self.timers:
-                pipeline.execute()
-            mailbox.post_all(self.letters)
-            for channel in self.hints:
-                hint(channel)
-        except (redis.RedisError, OSError):
-            logger.exception("effects lost", extra={"action": "effects_lost"})
+        _performer(self)
+
+
+Performer = Callable[[Outbox], None]
+
+
+@contextmanager
+def performed_by(performer: Performer) -> Iterator[None]:
+    """Have whatever this process commits followed up by something else than Redis, for a simulation."""
+    global _performer
+    before, _performer = _performer, performer
+    try:
+        yield
+    finally:
+        _performer = before
+
+
+def _perform(outbox: Outbox) -> None:
+    try:
+        pipeline = get_redis().pipeline(transaction=False)
+        for channel, payload in outbox.messages:
+            pipeline.publish(channel, payload)
+        timers.add(pipeline, outbox.timers)
+        if outbox.messages or outbox.timers:
+            pipeline.execute()
+        mailbox.post_all(outbox.letters)
+        for channel in outbox.hints:
+            hint(channel)
+    except (redis.RedisError, OSError):
+        logger.exception("effects lost", extra={"action": "effects_lost"})
+
+
+_performer: Performer = _perform

@@ -1,9 +1,9 @@
 """The pump: one task drains one shard's mailbox, many keys a batch, one transaction a batch (DESIGN §2).
 
-    lock → read up to a batch → apply all of it in one transaction → remove exactly what was read → effects → …
+    lock → read up to a batch → apply all of it in one transaction → effects → remove exactly what was read → …
 
-until the mailbox is empty. A workflow says how a batch is applied; everything else is the same for actors,
-runners and pools.
+until the mailbox is empty. A worker killed on the way leaves what it has read to the next one. A workflow says
+how a batch is applied; everything else is the same for actors, runners and pools.
 """
 
 import json
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
@@ -41,6 +42,13 @@ class Workflow:
     mark_poisoned: Callable[[str, str], None]
 
 
+class Lease(Protocol):
+    """What the pump needs of a shard's lock."""
+
+    def go_on(self, handled: Sequence[bytes]) -> Found | None:
+        """Remove what was handled and return the next batch; None if the lease has lapsed."""
+
+
 def advance(workflow: Workflow, shard: int) -> int:
     """Drain the mailbox of a shard and return how many signals were handled.
 
@@ -51,14 +59,19 @@ def advance(workflow: Workflow, shard: int) -> int:
     with ShardLock(workflow.name, shard) as lock:
         found: Found | None = lock.take_up()
         while found:
-            entries = [_entry(id_, fields) for id_, fields in found]
-            _handle(workflow, entries)
-            handled += len(entries)
-            found = lock.go_on([entry.id for entry in entries])
+            handled += len(found)
+            found = turn(workflow, lock, found)
     if found is None:
         logger.warning("lease lapsed", extra={"action": "lease_lapsed", "shard": shard})
         mailbox.send_task(workflow.name, shard)
     return handled
+
+
+def turn(workflow: Workflow, lease: Lease, found: Found) -> Found | None:
+    """Handle one batch, then have it removed, never the other way round; return what the lease says comes next."""
+    entries = [_entry(id_, fields) for id_, fields in found]
+    _handle(workflow, entries)
+    return lease.go_on([entry.id for entry in entries])
 
 
 @dataclass(frozen=True, slots=True)

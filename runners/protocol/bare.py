@@ -180,7 +180,7 @@ def read_text_map(frame: bytes, at: int) -> tuple[dict[str, str], int]:
     if count < 0x80:
         at += 1
     else:
-        count, at = read_count(frame, at, least=2)
+        count, at = read_count(frame, at, least=2, most=MAX_ITEMS)
     texts = {}
     try:
         for _ in range(count):
@@ -245,14 +245,20 @@ TEXT_MAP = Codec(read_text_map, write_text_map, 1)
 # What is made of parts
 
 
-def read_count(frame: bytes, at: int, least: int) -> tuple[int, int]:
-    """Read how many items follow of at least `least` bytes each, and refuse more than the frame can hold.
+MAX_ITEMS = 100_000
+"""The longest list or map a runner may send: even one of nothing but empty items takes memory and time."""
+
+
+def read_count(frame: bytes, at: int, least: int, most: int | None = None) -> tuple[int, int]:
+    """Read how many items follow of at least `least` bytes each; refuse more than `most`, or than the frame holds.
 
     Without this an announced count could make us allocate or loop far beyond the frame's size.
     """
     count, start = read_uint(frame, at)
     if count * least > len(frame) - start:
         raise invalid("count of more items than the frame holds", at)
+    if most is not None and count > most:
+        raise invalid(f"count of more than {most} items", at)
     return count, start
 
 
@@ -278,12 +284,12 @@ def optional(item: Codec[T]) -> Codec[T | None]:
     return Codec(read, write, 1)
 
 
-def sequence(item: Codec[T]) -> Codec[Sequence[T]]:
-    """Return the codec of a list, read as a tuple and written from any sequence."""
+def sequence(item: Codec[T], most: int | None = None) -> Codec[Sequence[T]]:
+    """Return the codec of a list, read as a tuple of at most `most` items and written from any sequence."""
     read_item, write_item, least = item.read, item.write, item.least
 
     def read(frame: bytes, at: int) -> tuple[tuple[T, ...], int]:
-        count, at = read_count(frame, at, least)
+        count, at = read_count(frame, at, least, most)
         items = []
         for _ in range(count):
             value, at = read_item(frame, at)

@@ -13,6 +13,7 @@ from runners.errors import RunnerProtocolError
 from runners.protocol import actors, kv, tunnel
 from runners.protocol.bare import (
     I64,
+    MAX_ITEMS,
     TEXT,
     TEXT_MAP,
     U16,
@@ -51,6 +52,9 @@ VERSIONS = (4, 5, 6, 7)
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 """The longest frame, either way (PROTOCOL §1.2). It is also what a WebSocket server here must let through."""
 
+KV_TAG = b"\x05"
+"""First byte of a ToServerKvRequest, in every version (PROTOCOL §3.1)."""
+
 M = TypeVar("M")
 
 _TIME = struct.Struct("<q")
@@ -72,8 +76,8 @@ def _to_server(version: int) -> Codec[ToServer]:
     return union(
         "ToServer",
         record(ToServerInit, TEXT, U32, U32, optional(TEXT_MAP), optional(TEXT)),
-        record(ToServerEvents, sequence(actors.event(version))),
-        record(ToServerAckCommands, sequence(actors.checkpoint(version))),
+        record(ToServerEvents, sequence(actors.event(version), MAX_ITEMS)),
+        record(ToServerAckCommands, sequence(actors.checkpoint(version), MAX_ITEMS)),
         record(ToServerStopping),
         _clock(ToServerPong),
         record(ToServerKvRequest, TEXT, U32, kv.request(version)),
@@ -153,6 +157,17 @@ def tunnel_ids(frame: bytes) -> MessageId | None:
 def tunnel_ids_to_client(frame: bytes) -> MessageId | None:
     """Return the ids of an engine's frame if it is a tunnel message: like `tunnel_ids`, the other way."""
     return _tunnel_ids(frame, tag=4)
+
+
+def kv_ids(frame: bytes) -> tuple[str, int] | None:
+    """Return actor id and request id of a runner's frame if it is a request for storage, like `tunnel_ids`."""
+    if frame[:1] != KV_TAG:
+        return None
+    try:
+        actor_id, at = TEXT.read(frame, 1)
+        return actor_id, U32.read(frame, at)[0]
+    except (RunnerProtocolError, IndexError, struct.error):
+        return None
 
 
 def _tunnel_ids(frame: bytes, tag: int) -> MessageId | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from runners.protocol.bare import BOOL, DATA, I64, TEXT, U64, Codec, optional, record, sequence, union
+from runners.protocol.bare import BOOL, DATA, I64, MAX_ITEMS, TEXT, U64, Codec, optional, record, sequence, union
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,7 @@ KvResponseData: TypeAlias = (
     KvErrorResponse | KvGetResponse | KvListResponse | KvPutResponse | KvDeleteResponse | KvDropResponse
 )
 
+_ASKED = sequence(DATA, MAX_ITEMS)
 _KEYS = sequence(DATA)
 _VALUES = sequence(DATA)
 _QUERY: Codec[KvListQuery] = union(
@@ -147,10 +148,10 @@ def request(version: int) -> Codec[KvRequestData]:
     """Return the codec of a request's data: version 7 put the range before the drop (PROTOCOL §3.2)."""
     return union(
         "KvRequestData",
-        record(KvGetRequest, _KEYS),
+        record(KvGetRequest, _ASKED),
         record(KvListRequest, _QUERY, optional(BOOL), optional(U64)),
-        record(KvPutRequest, _KEYS, _VALUES),
-        record(KvDeleteRequest, _KEYS),
+        record(KvPutRequest, _ASKED, _ASKED),
+        record(KvDeleteRequest, _ASKED),
         *([record(KvDeleteRangeRequest, DATA, DATA)] if version >= 7 else []),
         record(KvDropRequest),
     )

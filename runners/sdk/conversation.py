@@ -129,6 +129,8 @@ class Conversation:
         self._calls.connected()
         if events := self._history.unacknowledged():
             self._send(ToServerEvents(events))
+        # By its first pong the engine knows that the runner has said again all that it has to.
+        self.outbox.keep_order()
 
     def _forget_everything(self) -> None:
         self._lives.abandon(muted=True)

@@ -15,6 +15,7 @@ from runners.sdk.home import Home
 from runners.sdk.http import Answer, Request, Response, StreamingResponse, wire_headers
 from runners.sdk.idle import KeepAwake
 from runners.sdk.upload import Upload
+from runners.sdk.window import Window
 
 ACTOR_NOT_FOUND = "runner.actor_not_found"
 CHUNK_BYTES = 256 * 1024  # larger chunks of a streamed answer are cut, so that others get their turn
@@ -87,6 +88,7 @@ class HttpExchange(Exchange):
     ) -> None:
         super().__init__(channel, finished)
         self.upload = upload
+        self.window = Window()
         self._request = request
         self._begun = False  # the answer
 
@@ -126,7 +128,9 @@ class HttpExchange(Exchange):
         try:
             async for piece in pieces:
                 self._channel.send(ToServerResponseChunk(piece, finish=False))
+                self.window.sent(len(piece))
                 await self._channel.room()
+                await self.window.room()
             self._channel.send(ToServerResponseChunk(b"", finish=True))
         except asyncio.CancelledError:
             if self._over:

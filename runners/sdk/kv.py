@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runners.protocol.messages import (
+    KvDeleteRangeRequest,
     KvDeleteRequest,
+    KvDropRequest,
     KvErrorResponse,
     KvGetRequest,
     KvGetResponse,
     KvListAllQuery,
     KvListPrefixQuery,
+    KvListQuery,
+    KvListRangeQuery,
     KvListRequest,
     KvListResponse,
     KvPutRequest,
@@ -151,11 +155,32 @@ class Kv:
         """Remove keys, present or not; at most 128."""
         await self._calls.call(self._actor_id, KvDeleteRequest([_as_bytes(key) for key in keys]))
 
+    async def delete_range(self, start: bytes | str, end: bytes | str) -> None:
+        """Remove the keys from start up to but without end. Thousands are removed piece by piece."""
+        await self._calls.call(self._actor_id, KvDeleteRangeRequest(_as_bytes(start), _as_bytes(end)))
+
+    async def drop(self) -> None:
+        """Remove everything. Thousands of keys are removed piece by piece."""
+        await self._calls.call(self._actor_id, KvDropRequest())
+
     async def list(
         self, prefix: bytes | str = b"", *, reverse: bool = False, limit: int | None = None
     ) -> Sequence[tuple[bytes, bytes]]:
-        """Return (key, value) of the keys that begin with prefix, bytewise ascending; by default at most 16384."""
+        """Return (key, value) of the keys that begin with prefix, bytewise ascending; by default at most 16384.
+
+        What amounts to more than some 30 MiB is refused: ask for it bit by bit, with a limit, and go on with
+        `list_range` from the last key and a NUL.
+        """
         query = KvListPrefixQuery(_as_bytes(prefix)) if prefix else KvListAllQuery()
+        return await self._list(query, reverse, limit)
+
+    async def list_range(
+        self, start: bytes | str, end: bytes | str, *, reverse: bool = False, limit: int | None = None
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Return, as `list` does, what is from start up to but without end; reversed, the last come first."""
+        return await self._list(KvListRangeQuery(_as_bytes(start), _as_bytes(end), exclusive=True), reverse, limit)
+
+    async def _list(self, query: KvListQuery, reverse: bool, limit: int | None) -> Sequence[tuple[bytes, bytes]]:
         answer = await self._calls.call(self._actor_id, KvListRequest(query, reverse, limit))
         if not isinstance(answer, KvListResponse):
             raise _misfit(answer)

@@ -18,6 +18,7 @@ class Outbox:
     def __init__(self, room_bytes: int = ROOM_BYTES) -> None:
         self._room_bytes = room_bytes
         self._frames: deque[tuple[bytes, bool]] = deque()
+        self._in_order = 0  # so many frames at the front are not overtaken
         self._queued_bytes = 0
         self._filled = asyncio.Event()
         self._roomy = asyncio.Event()
@@ -30,13 +31,17 @@ class Outbox:
         return self._queued_bytes
 
     def put(self, frame: bytes, *, durable: bool = False, first: bool = False) -> None:
-        """Queue a frame, or with `first` ahead of all others: a pong must not wait behind a large answer."""
+        """Queue a frame; with `first` ahead of all it may overtake: no pong should wait behind a large answer."""
         if first:
-            self._frames.appendleft((frame, durable))
+            self._frames.insert(self._in_order, (frame, durable))
         else:
             self._frames.append((frame, durable))
         self._queued_bytes += len(frame)
         self._settle()
+
+    def keep_order(self) -> None:
+        """Let nothing overtake what is queued now."""
+        self._in_order = len(self._frames)
 
     async def room(self) -> None:
         """Wait until little enough is queued. Without a connection that may be until the next one."""
@@ -51,6 +56,7 @@ class Outbox:
         while True:
             await self._filled.wait()
             frame, durable = self._frames.popleft()
+            self._in_order = max(0, self._in_order - 1)
             sent = False
             try:
                 await send(frame)
@@ -72,6 +78,7 @@ class Outbox:
 
     def _keep(self, frames: list[tuple[bytes, bool]]) -> None:
         self._frames = deque(frames)
+        self._in_order = 0
         self._queued_bytes = sum(len(frame) for frame, _ in frames)
         self._settle()
 

@@ -24,16 +24,18 @@ from runners.sdk.conversation import Conversation
 from runners.sdk.errors import RunnerStopped
 from runners.sdk.session import reconnect
 from runners.sdk.session.budget import ABANDONED
+from runners.sdk.window import WINDOW_BYTES
 
 DRAIN_S = 120.0  # an engine's own grace is shorter, and ends the connection when it is over
 OPEN_S = 10.0
 CLOSE_S = 2.0
 KEEPALIVE_S = 5.0  # between transport pings; the engine counts as gone after two of them without an answer
 
-ABILITIES = {"request_streaming": True, "multi_headers": True}
+ABILITIES = {"request_streaming": True, "multi_headers": True, "response_window": WINDOW_BYTES}
 """What this SDK can do beyond the protocol, as its runner metadata tells the engine under `torpor`.
 
-It takes bodies in chunks, and the values of a repeated response header stand on lines of their own.
+It takes bodies in chunks, the values of a repeated response header stand on lines of their own, and of a streamed
+answer it has at most a window on its way.
 """
 
 log = logging.getLogger(__name__)

@@ -45,9 +45,7 @@ class Tunnel:
             case ToClientRequestStart() as start:
                 self._request(key, start)
             case ToClientRequestChunk(body, finish):
-                exchange = self._exchanges.get(key)
-                if isinstance(exchange, HttpExchange) and exchange.upload is not None:
-                    exchange.upload.feed(body, finish=finish)
+                self._chunk(key, body, finish=finish)
             case ToClientRequestAbort():
                 if exchange := self._exchanges.get(key):
                     exchange.cut()
@@ -70,6 +68,16 @@ class Tunnel:
         exchange = WebSocketExchange(*self._line(key), None)
         self._replace(key, exchange)
         return exchange
+
+    def _chunk(self, key: tuple[bytes, bytes], body: bytes, *, finish: bool) -> None:
+        """Take a part of a request's body; an empty one in the middle makes room for its answer."""
+        exchange = self._exchanges.get(key)
+        if not isinstance(exchange, HttpExchange):
+            return
+        if not body and not finish:
+            exchange.window.granted()
+        elif exchange.upload is not None:
+            exchange.upload.feed(body, finish=finish)
 
     def _request(self, key: tuple[bytes, bytes], start: ToClientRequestStart) -> None:
         upload = None

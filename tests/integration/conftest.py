@@ -23,8 +23,9 @@ def _redis_client(redis_url: str):
 def _database_threads() -> Iterator[None]:
     """The database threads of this process keep their connections; leave none open in the end."""
     yield
-    if (db := sys.modules.get("orchestrator.db")) is not None:
-        close_connections(db._THREADS)
+    for name in ("orchestrator.db", "runners.storage_desk"):
+        if (module := sys.modules.get(name)) is not None:
+            close_connections(module._THREADS)
 
 
 @pytest.fixture(autouse=True)

@@ -1,19 +1,22 @@
-"""The engine of a simulated world: Redis as a model, workers that run the real workflows, the sweep, the bus."""
+"""The engine of a simulated world: Redis as a model, workers that run the real pump, the sweep, the bus."""
 
+import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from actors import hosting, queue, tasks as actor_tasks
 from orchestrator.workflow import mailbox
+from orchestrator.workflow.lock import Found
 from orchestrator.workflow.mailbox import Letter
-from orchestrator.workflow.outbox import Outbox
-from orchestrator.workflow.pump import Workflow
+from orchestrator.workflow.outbox import Outbox, performed_by
+from orchestrator.workflow.pump import Batch, Workflow, turn
 from runners import pool_tasks, tasks as runner_tasks
 from tests.simulation.world import World
 
@@ -29,8 +32,8 @@ Place = tuple[str, int]
 """Workflow and shard."""
 
 
-class Crash(Exception):
-    """The worker is killed here."""
+class Crash(BaseException):
+    """The worker is killed here, and whatever it was doing catches no death."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Engine:
         self._mailboxes: dict[Place, list[Entry]] = defaultdict(list)
         self._ids = count()
         self._owed: dict[int, Letter] = {}  # taken from senders and not committed yet
+        self._committing: list[Entry] = []
         self._locked: dict[Place, datetime] = {}
         self._timers: dict[tuple[str, str], datetime] = {}
         self._subscribers: dict[str, list[Callable[[bytes], None]]] = defaultdict(list)
@@ -107,49 +111,50 @@ class Engine:
 
     # Workers
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Have what is posted and committed meanwhile carried on here."""
+        with mailbox.carried_by(self.carry), performed_by(self._perform):
+            yield
+
     def _work(self, place: Place) -> None:
-        """Drain one batch of a mailbox, as one turn of the pump does."""
-        entries = self._mailboxes[place][: self.world.random.randint(1, BATCH)]
-        if not entries or self._locked.get(place, self.world.now) > self.world.now:
+        """Drain one batch of a mailbox: one turn of the real pump, and perhaps a second one at the same time."""
+        if self._locked.get(place, self.world.now) > self.world.now:
             return
+        worker = Worker(self, place)
         try:
-            outboxes = [self._apply(place[0], entries)]
-            if self.world.chance(self.world.faults.lapsed_lease, "two workers, one batch"):
-                outboxes.append(self._apply(place[0], entries))
-            if self.world.chance(self.world.faults.crash_after_commit, "worker killed after its commit"):
-                raise Crash
-        except Crash:
-            self._lock(place)
-            return
-        done = {entry.id for entry in entries}
-        self._mailboxes[place] = [entry for entry in self._mailboxes[place] if entry.id not in done]
-        for outbox in outboxes:
-            self._perform(outbox)
-        if self._mailboxes[place]:
-            self.world.soon(self._work, place)
+            if found := worker.take_up():
+                turn(worker.workflow, worker, found)
+                if self.world.chance(self.world.faults.lapsed_lease, "two workers, one batch"):
+                    turn(worker.workflow, worker, found)
+        except Crash:  # its lease stands, so nobody drains the mailbox until that lapses
+            self._locked[place] = self.world.now + timedelta(seconds=LEASE_SECONDS)
+        else:
+            if self._mailboxes[place]:
+                self.world.soon(self._work, place)
 
-    def _lock(self, place: Place) -> None:
-        """A dead worker's lease: nobody drains the mailbox until it lapses."""
-        self._locked[place] = self.world.now + timedelta(seconds=LEASE_SECONDS)
+    def waiting(self, place: Place) -> list[Entry]:
+        """Return a batch of what waits in a mailbox."""
+        return self._mailboxes[place][: self.world.random.randint(1, BATCH)]
 
-    def _apply(self, name: str, entries: list[Entry]) -> Outbox:
-        batch: dict[str, list[dict[str, Any]]] = {}
-        for entry in entries:
-            batch.setdefault(entry.letter.key, []).append(entry.letter.signal)
-        for key, signals in batch.items():
-            self.world.tell(f"{name:8} {key[-6:]} {' '.join(_short(signal) for signal in signals)}")
-        outbox = Outbox()
-        with transaction.atomic():
-            WORKFLOWS[name].apply(batch, outbox, self.world.now)
-            if self.world.chance(self.world.faults.crash_before_commit, "worker killed before its commit"):
-                raise Crash
-        for entry in entries:
-            self._owed.pop(entry.id, None)
-        self._after_commit({key for key, signals in batch.items() if any(one["t"] == "wake" for one in signals)})
-        return outbox
+    def remove(self, place: Place, ids: Sequence[int]) -> None:
+        """Remove entries from a mailbox."""
+        self._mailboxes[place] = [entry for entry in self._mailboxes[place] if entry.id not in ids]
+
+    def committing(self, entries: Sequence[Entry]) -> None:
+        """Note what the transaction that is about to be committed has applied."""
+        self._committing = list(entries)
 
     def _perform(self, outbox: Outbox) -> None:
-        kept = lambda: not self.world.chance(self.world.faults.lost_effect, "an effect lost")  # noqa: E731
+        """Follow up a commit as `Outbox.perform` does, with faults."""
+        committed, self._committing = self._committing, []
+        for entry in committed:
+            self._owed.pop(entry.id, None)
+        self._after_commit({entry.letter.key for entry in committed if entry.letter.signal["t"] == "wake"})
+        faults = self.world.faults
+        if self.world.chance(faults.crash_after_commit / 2, "worker killed after its commit"):
+            raise Crash
+        kept = lambda: not self.world.chance(faults.lost_effect, "an effect lost")  # noqa: E731
         for channel, payload in outbox.messages:
             if kept():
                 self._publish(channel, payload)
@@ -159,6 +164,8 @@ class Engine:
         self.carry([letter for letter in outbox.letters if kept()])
         if outbox.hints and kept():
             self.hint()
+        if self.world.chance(faults.crash_after_commit / 2, "worker killed after its effects"):
+            raise Crash
 
     # Time
 
@@ -181,6 +188,40 @@ class Engine:
         if pool_tasks.unclaimed(now):
             self.hint()
         self.world.later(SWEEP_SECONDS, self._sweep)
+
+
+class Worker:
+    """One worker's hold on one mailbox: the lease the pump asks for, and the workflow in simulated time."""
+
+    def __init__(self, engine: Engine, place: Place) -> None:
+        self._engine, self._world, self._place = engine, engine.world, place
+        real = WORKFLOWS[place[0]]
+        self._apply = real.apply
+        self._entries: list[Entry] = []
+        self.workflow = Workflow(real.name, self.apply, real.mark_poisoned)
+
+    def take_up(self) -> Found:
+        """Return the first batch of what waits, as `ShardLock.take_up` does."""
+        self._entries = self._engine.waiting(self._place)
+        return [(b"%d" % entry.id, _fields(entry.letter)) for entry in self._entries]
+
+    def go_on(self, handled: Sequence[bytes]) -> Found | None:
+        """Remove what was handled. There may be more, but the lease lapses after every batch."""
+        self._engine.remove(self._place, [int(id_) for id_ in handled])
+        return None
+
+    def apply(self, batch: Batch, outbox: Outbox, now: datetime) -> None:
+        """Apply a batch for real, at the world's time, and perhaps be killed before the commit."""
+        for key, signals in batch.items():
+            self._world.tell(f"{self._place[0]:8} {key[-6:]} {' '.join(_short(signal) for signal in signals)}")
+        self._apply(batch, outbox, self._world.now)
+        if self._world.chance(self._world.faults.crash_before_commit, "worker killed before its commit"):
+            raise Crash
+        self._engine.committing([entry for entry in self._entries if entry.letter.key in batch])
+
+
+def _fields(letter: Letter) -> list[bytes]:
+    return [b"k", letter.key.encode(), b"s", json.dumps(letter.signal).encode()]
 
 
 def quick_database() -> None:

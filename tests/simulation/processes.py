@@ -257,7 +257,7 @@ class Process:
 
 
 class Socket:
-    """The engine's end of a runner's connection: what `consumers.py` does, with the same pure parts."""
+    """The engine's end of a runner's connection: what `conversation.py` does, with the same pure parts."""
 
     def __init__(self, process: Process) -> None:
         self.process, self.world, self.engine = process, process.world, process.engine
@@ -333,7 +333,8 @@ class Socket:
                 if acks and self._reaches():
                     self.world.later(LATENCY_SECONDS, self.process.acknowledged, acks)
             case Evict(keep) if keep != self.id:
-                self.evict()
+                if not keep or not services.holds_socket(runner_id=self.runner_id, socket_id=self.id):
+                    self.evict()
 
     def evict(self) -> None:
         """Close with `ws.eviction`; the runner does not come back."""

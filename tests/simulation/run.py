@@ -12,8 +12,10 @@ from django.db.models import Count
 from django.test import override_settings
 
 from actors import codec
-from actors.lifecycle import CrashPolicy, Created, Destroy, Life, Start
+from actors.lifecycle import CrashPolicy, Created, Destroy, Life, Start, State, Tick, decide
 from actors.models import Actor
+from actors.story import state_name
+from actors.tasks import limits
 from orchestrator import ids
 from orchestrator.models import Namespace, SetAsideSignal, TimelineEntry
 from orchestrator.workflow import mailbox
@@ -22,7 +24,7 @@ from tests.simulation.connectors import Connector, grace
 from tests.simulation.engine import Engine, quick_database
 from tests.simulation.gateways import ANSWER_SECONDS, REQUEST_SECONDS, Gateway, Request
 from tests.simulation.processes import Census, Process
-from tests.simulation.world import NONE, Faults, World
+from tests.simulation.world import NONE, Faults, Violation, World
 
 HOSTED = [Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
 LIMITS = {"actor_stop_ms": 20_000}
@@ -63,7 +65,7 @@ class Run:
             stack.enter_context(ids.drawn_from(epoch_us, self.world.random.randrange))
             stack.enter_context(override_settings(ENV=settings.ENV.model_copy(update=LIMITS)))
             self.engine = Engine(self.world, self._check)
-            stack.enter_context(mailbox.carried_by(self.engine.carry))
+            stack.enter_context(self.engine.running())
             self._set_up()
             self.world.run(self._seconds)
             self.world.faults = NONE
@@ -178,9 +180,12 @@ class Run:
         for pk, slots in Runner.objects.values_list("pk", "used_slots"):
             if used.get(pk, 0) != slots:
                 self.world.fail(f"I9: runner {pk} counts {slots} slots and hosts {used.get(pk, 0)} actors")
-        for pk, generation, status in Actor.objects.values_list("pk", "generation", "status"):
+        rows = Actor.objects.values_list("pk", "generation", "status", "runner_id")
+        for pk, generation, status, runner_id in rows:
             if generation < self._generations.get(pk, -1):
                 self.world.fail(f"I1: {pk} went back from generation {self._generations[pk]} to {generation}")
+            if generation > self._generations.get(pk, -1) and status == Actor.Status.STARTING:
+                self._check_allocation(pk, runner_id)
             self._generations[pk] = generation
             self._check_wake(pk, status, heard=pk in woken)
             if status == Actor.Status.DESTROYED:
@@ -190,20 +195,28 @@ class Run:
         if SetAsideSignal.objects.exists():
             self.world.fail(f"a signal was set aside: {SetAsideSignal.objects.first()}")
 
+    def _check_allocation(self, pk: str, runner_id: str) -> None:
+        """Nothing is given to a runner that drains, is gone or silent (I13)."""
+        runner = Runner.objects.get(pk=runner_id)
+        silent = self.world.now - runner.last_ping_at
+        if runner.state != Runner.State.LIVE or silent > timedelta(milliseconds=settings.ENV.runner_eligible_ms):
+            self.world.fail(f"I13: {pk} is given to {runner_id}, {runner.state} and silent for {silent}")
+
     def _check_wake(self, pk: str, status: str, heard: bool) -> None:
         """Who was called while it stopped does not stay asleep (I3)."""
-        stopped = self._statuses.get(pk) == Actor.Status.STOPPING and status != Actor.Status.STOPPING
-        if stopped and status == Actor.Status.ASLEEP and (heard or pk in self._called):
-            self.world.fail(f"I3: {pk} was called while it stopped, and sleeps")
-        if status == Actor.Status.STOPPING and heard:
+        if self._statuses.get(pk) == Actor.Status.STOPPING and heard:
             self._called.add(pk)
-        elif status != Actor.Status.STOPPING:
+        if status == Actor.Status.ASLEEP and pk in self._called:
+            self.world.fail(f"I3: {pk} was called while it stopped, and sleeps")
+        if status != Actor.Status.STOPPING:
             self._called.discard(pk)
         self._statuses[pk] = status
 
     def _check_settled(self) -> None:
-        """What holds when the faults have stopped for long enough (I3, I4, I8)."""
+        """What holds when the faults have stopped for long enough (I3, I4, I8, I16)."""
         self._check()
+        for actor in Actor.objects.filter(pk__in=self.actors):
+            self._check_timeline(actor)
         if self.engine.lost:
             self.world.fail(f"signals lost: {self.engine.lost[:3]}")
         for gateway in self.gateways:
@@ -231,13 +244,30 @@ class Run:
             if runner.state != Runner.State.STOPPED or runner.due_at is not None:
                 self.world.fail(f"runner {runner.pk} is still {runner.state}")
 
+    def _check_timeline(self, actor: Actor) -> None:
+        """Its timeline leads to its row (I16), deadlines aside: a Tick is taken to have come in time."""
+        state: State = Created(Life(CrashPolicy(actor.crash_policy)), due=actor.created_at)
+        for entry in TimelineEntry.objects.filter(actor_id=actor.pk).order_by("at", "id"):
+            if "signal" in entry.data:
+                signal = codec.decode_signal(entry.data["signal"])
+                at = entry.at + timedelta(seconds=1) if isinstance(signal, Tick) else entry.at
+                state, _ = decide(state, signal, at, limits())
+                if state_name(state) != entry.data["state"]:
+                    self.world.fail(f"I16: {actor.pk} is {state} in a replay, and was {entry.data['state']}")
+        replayed, row = (
+            (state_name(one), one.life.generation, one.life.failure, one.life.alarm_at)
+            for one in (state, actor.state)
+        )
+        if replayed != row:
+            self.world.fail(f"I16: the timeline of {actor.pk} leads to {replayed}, and its row is {row}")
+
 
 def simulate(seed: int, *, seconds: float = 40.0, faults: Faults | None = None) -> Outcome:
     """Run one seed; raises Violation with the transcript in its notes."""
     run = Run(seed, faults if faults is not None else Faults(), seconds)
     try:
         return run()
-    except Exception as error:
+    except (Exception, Violation) as error:
         error.add_note("\n".join(run.world.transcript))
         error.add_note(f"reproduce with: make simulate SEEDS={seed}")
         raise

@@ -13,8 +13,8 @@ BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 TRANSCRIPT_LINES = 400
 
 
-class Violation(AssertionError):
-    """An invariant does not hold."""
+class Violation(BaseException):
+    """An invariant does not hold, and the pump's care for poisonous signals must not hide it."""
 
 
 @dataclass(frozen=True)

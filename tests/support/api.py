@@ -51,6 +51,11 @@ class Api:
         """Store a pool of runners that start themselves."""
         self._put_pool(pool, "normal", {})
 
+    def pool(self, pool: str) -> Json:
+        """Return a pool as the API shows it."""
+        pools = self._accepted("GET", "/runner-configs", params={"runner_names": pool})["runner_configs"]
+        return dict(pools[pool]["datacenters"]["default"])
+
     def delete_pool(self, pool: str) -> None:
         self._accepted("DELETE", f"/runner-configs/{pool}")
 
@@ -76,15 +81,26 @@ class Api:
         """Wait until the actor takes traffic."""
         return self.wait_actor(actor_id, "running", lambda actor: actor["connectable_ts"] is not None)
 
-    def wait_asleep(self, actor_id: str) -> Json:
+    def wait_asleep(self, actor_id: str, seconds: float = WAIT_SECONDS) -> Json:
         """Wait until the actor sleeps, its old life fully stopped."""
 
         def asleep(actor: Json) -> bool:
             return actor["sleep_ts"] is not None and actor["connectable_ts"] is None
 
-        return self.wait_actor(actor_id, "asleep", asleep)
+        return self.wait_actor(actor_id, "asleep", asleep, seconds)
 
-    def wait_actor(self, actor_id: str, what: str, wanted: Callable[[Json], bool]) -> Json:
+    def wait_destroyed(self, actor_id: str, seconds: float = WAIT_SECONDS) -> Json:
+        """Wait until the actor is gone for good."""
+        return self.wait_actor(actor_id, "destroyed", lambda actor: actor["destroy_ts"] is not None, seconds)
+
+    def wait_pending(self, actor_id: str, seconds: float = WAIT_SECONDS) -> Json:
+        """Wait until the actor is in the queue for a slot."""
+        queued = lambda actor: actor["pending_allocation_ts"] is not None  # noqa: E731
+        return self.wait_actor(actor_id, "pending", queued, seconds)
+
+    def wait_actor(
+        self, actor_id: str, what: str, wanted: Callable[[Json], bool], seconds: float = WAIT_SECONDS
+    ) -> Json:
         """Read the actor until `wanted` holds for it, and return it."""
         latest: Json = {}
 
@@ -93,7 +109,7 @@ class Api:
             latest = self.actor(actor_id)
             return wanted(latest)
 
-        wait_until(look, lambda: f"the actor is {what}; it is {latest}")
+        wait_until(look, lambda: f"the actor is {what}; it is {latest}", seconds)
         return latest
 
     def wait_runners(self, pool: str, count: int) -> list[Json]:

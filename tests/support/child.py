@@ -68,6 +68,10 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    def ask_to_end(self) -> None:
+        """Ask it to end, and do not wait for it."""
+        os.kill(self.pid, signal.SIGTERM)
+
     def restart(self) -> None:
         """Start it again, ending it first if it still runs."""
         if self.alive:
@@ -81,6 +85,20 @@ class Child:
     def thaw(self) -> None:
         """Let it go on."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def rss_bytes(self) -> int:
+        """Return how much memory it has, and measure the most it has from now on."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        return self._memory("VmRSS")
+
+    def peak_rss_bytes(self) -> int:
+        """Return the most memory it has had since `rss_bytes` was asked."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        [kibibytes] = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+        return int(kibibytes) * 1024
 
     def output(self, offset: int = 0) -> str:
         """Return what it has written so far, from a byte offset on."""

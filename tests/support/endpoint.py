@@ -45,6 +45,10 @@ class Application(Child):
         wait_until(happened, lambda: f"{self.name} says {name} {fields}; it said:\n{self.output()}")
         return self.events(name, **fields)[count - 1]
 
+    def wait_ended(self) -> None:
+        """Wait until the process has ended by itself."""
+        wait_until(lambda: not self.alive, lambda: f"{self.name} ends; it said:\n{self.output()}")
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -78,6 +82,14 @@ class Endpoint(Application):
         """Answer every `GET /start` with status 500."""
         self._control("fail")
 
+    def end(self) -> None:
+        """Answer every `GET /start` with a stream that ends before its runner has come. Only the SDK's."""
+        self._control("end")
+
+    def cut(self) -> None:
+        """Break off every answer to `GET /start` that is under way. Only the SDK's."""
+        self._control("cut")
+
     def _control(self, mode: str) -> None:
         httpx.post(f"{self.url}/control/{mode}").raise_for_status()
 
@@ -107,19 +119,21 @@ def node_runner(
 
     `key` is for client releases that do not draw their own.
     """
-    where = [
-        "--runner",
-        "--endpoint",
-        engine_url,
-        "--pool",
-        pool,
-        "--slots",
-        str(slots),
-        "--version",
-        str(version),
-    ]
-    command = [*_node(release), *where, *(["--key", key] if key else [])]
+    command = [*_node(release), *_hosting(engine_url, pool, slots, version, key)]
     return Application(name, command, directory / f"{name}.log")
+
+
+def sdk_runner(
+    directory: Path, engine_url: str, pool: str, slots: int, *, name: str = "runner", version: int = 1
+) -> Application:
+    """Return a long-lived runner on our own SDK, not yet started. It logs to `directory`, under its `name`."""
+    command = [sys.executable, str(SDK_RUNNER), *_hosting(engine_url, pool, slots, version, None)]
+    return Application(name, command, directory / f"{name}.log")
+
+
+def _hosting(engine_url: str, pool: str, slots: int, version: int, key: str | None) -> Sequence[str]:
+    where = ["--runner", "--endpoint", engine_url, "--pool", pool, "--slots", str(slots)]
+    return [*where, "--version", str(version), *(["--key", key] if key else [])]
 
 
 def _node(release: str) -> Sequence[str]:

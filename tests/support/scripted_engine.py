@@ -41,7 +41,6 @@ from runners.protocol.messages import (
 )
 from runners.sdk.testing.store import MemoryStore
 
-VERSION = 7
 SOON_S = 5.0
 GATEWAY = b"gate"
 
@@ -74,21 +73,23 @@ class Connection:
         self.socket = socket
         self.path = urlsplit(socket.request.path).path
         self.query = dict(parse_qsl(urlsplit(socket.request.path).query))
+        self.version = int(self.query["protocol_version"])
         self.offers = socket.request.headers.get("sec-websocket-protocol", "")
         self.received: list[ToServer] = []
         self._untaken: list[ToServer] = []
         self._news = asyncio.Event()
         self._request_ids = itertools.count(1)
         self.closed = asyncio.Event()
-        self.store: MemoryStore | None = None  # of all actors, if the engine is to answer for it
+        self.stores: Mapping[str, MemoryStore] | None = None  # by actor, if the engine is to answer for them
 
     async def read(self) -> None:
         try:
             async for frame in self.socket:
                 assert isinstance(frame, bytes)
-                message = decode_to_server(frame, VERSION)
-                if self.store is not None and isinstance(message, ToServerKvRequest):
-                    await self.send(ToClientKvResponse(message.request_id, self.store.answer(message.data)))
+                message = decode_to_server(frame, self.version)
+                if self.stores is not None and isinstance(message, ToServerKvRequest):
+                    answer = self.stores[message.actor_id].answer(message.data)
+                    await self.send(ToClientKvResponse(message.request_id, answer))
                     continue
                 self.received.append(message)
                 self._untaken.append(message)
@@ -130,7 +131,7 @@ class Connection:
 
     async def send(self, *messages: ToClient) -> None:
         for message in messages:
-            await self.socket.send(encode_to_client(message, VERSION))
+            await self.socket.send(encode_to_client(message, self.version))
 
     async def welcome(
         self, runner_id: str = "run1", *, lost_ms: int = 15_000, stop_ms: int = 60_000, grace_ms: int | None = None

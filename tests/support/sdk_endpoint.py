@@ -1,12 +1,14 @@
 """The application of examples/node-runner once more, on our own SDK: same paths, same control, same journal.
 
     python sdk_endpoint.py --port 0
+    python sdk_endpoint.py --runner --endpoint http://127.0.0.1:6420 --pool sdk --slots 100
 
 Events of the SDK's own come out of its log records.
 """
 
 import argparse
 import asyncio
+import base64
 import json
 import logging
 import math
@@ -14,6 +16,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,24 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runners.sdk import Actor, Context, Registry, Request, Response, ServerlessApp, WebSocket, serverless_app
+from runners.sdk import (
+    Actor,
+    Context,
+    Registry,
+    Request,
+    Response,
+    Runner,
+    ServerlessApp,
+    StreamingResponse,
+    WebSocket,
+    WebSocketClosed,
+    serverless_app,
+)
+from runners.sdk.http import Answer
+from tests.support import sdk_storage as storage
 
 COUNT_KEY = b"count"
+STATUS_OF_MODE = {"fail": 500, "end": 200}
 JOURNALED = {
     "runner_connected": "connected",
     "runner_evicted": "evicted",
@@ -54,6 +72,7 @@ class Counter(Actor):
     def __init__(self) -> None:
         self.count = 0
         self.stop_ms = 0.0
+        self.released = asyncio.Event()
 
     async def on_start(self, ctx: Context) -> None:
         log("actor_start", actorId=ctx.actor_id, generation=ctx.generation, name=ctx.name, key=ctx.key)
@@ -65,7 +84,7 @@ class Counter(Actor):
         finally:  # it may be cut off
             log("actor_stop", actorId=ctx.actor_id, generation=ctx.generation)
 
-    async def fetch(self, ctx: Context, request: Request) -> Response:
+    async def fetch(self, ctx: Context, request: Request) -> Answer:
         self.count += 1
         about = {
             "actorId": ctx.actor_id,
@@ -85,10 +104,14 @@ class Counter(Actor):
                 ctx.destroy()
             case "/count":
                 about["durable"] = await self._count_durably(ctx)
+            case "/storage":
+                about["seen"] = await storage.walk(ctx.kv)
             case "/alarm":
                 due = datetime.now(UTC) + wait
                 ctx.set_alarm(due)
                 about["alarm"] = math.ceil(due.timestamp() * 1000)
+            case "/alarm/clear":
+                ctx.set_alarm(None)
             case "/slow":  # with `before`, only in lives of a lower generation
                 if ctx.generation < float(request.params.get("before", math.inf)):
                     log("slow_request", actorId=ctx.actor_id, generation=ctx.generation)
@@ -99,14 +122,33 @@ class Counter(Actor):
                 path = request.path + (f"?{request.query}" if request.query else "")
                 about |= {"method": request.method, "path": path}
                 about |= {"headers": dict(request.headers), "body": await request.text()}
+            case "/mirror":
+                return await _mirror(request)
+            case "/flow":
+                return StreamingResponse(_flow(int(request.params["bytes"])))
+            case "/events":
+                return StreamingResponse(self._events(), headers={"content-type": "text/event-stream"})
+            case "/release":
+                self.released.set()
             case _:
                 return Response.json(about | {"error": "no such path"}, status=404)
         return Response.json(about)
 
     async def websocket(self, ctx: Context, socket: WebSocket) -> None:
-        log("socket", actorId=ctx.actor_id, path=socket.request.path)
-        async for message in socket:
-            await socket.send(message)
+        log("socket", actorId=ctx.actor_id, path=socket.request.path, restoring=socket.restored)
+        try:
+            while True:
+                await socket.send(await socket.receive())
+        except WebSocketClosed as closed:
+            log("socket_closed", actorId=ctx.actor_id, code=closed.code, reason=closed.reason)
+
+    def can_hibernate(self, request: Request) -> bool:
+        return request.path.startswith("/hibernate")
+
+    async def _events(self) -> AsyncIterator[str]:
+        yield "data: first\n\n"
+        await self.released.wait()
+        yield "data: last\n\n"
 
     async def _count_durably(self, ctx: Context) -> int:
         """Add one to the count kept in the actor's own storage, which outlives its sleep."""
@@ -115,14 +157,37 @@ class Counter(Actor):
         return count
 
 
+async def _mirror(request: Request) -> Response:
+    """Give the body back, and all else in `x-told`; with the status and headers that `x-return` asks for."""
+    path = request.path + (f"?{request.query}" if request.query else "")
+    told = json.dumps({"method": request.method, "path": path, "headers": dict(request.headers)})
+    wanted = json.loads(base64.b64decode(request.headers.get("x-return", "e30=")))
+    headers: dict[str, list[str]] = {"x-told": [base64.b64encode(told.encode()).decode()]}
+    for name, value in wanted.get("headers", ()):
+        headers.setdefault(name.lower(), []).append(value)
+    return Response(wanted.get("status", 200), headers, await request.body())
+
+
+async def _flow(size: int) -> AsyncIterator[bytes]:
+    """Give so many bytes, a piece at a time."""
+    piece = bytes(range(256)) * 256
+    while size > 0:
+        yield piece[:size]
+        size -= len(piece)
+
+
 class Controlled:
-    """The SDK's endpoint behind a gate: `POST /control/{go,hold,fail}` says what `GET /start` does."""
+    """The SDK's endpoint behind a gate.
+
+    `POST /control/{go,hold,fail,end}` says what becomes of a `GET /start`, and `cut` breaks off those under way.
+    """
 
     def __init__(self, app: ServerlessApp) -> None:
         self._app = app
         self._open = asyncio.Event()
         self._open.set()
-        self._failing = False
+        self._mode = "go"
+        self._streams: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
@@ -133,15 +198,24 @@ class Controlled:
         if path == "/start":
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             log("start_request", pool=headers.get("x-rivet-runner-name"))
-            if self._failing:
-                await _answer(send, 500)
+            if self._mode in STATUS_OF_MODE:
+                await _answer(send, STATUS_OF_MODE[self._mode])
                 return
             if not await self._may_go(receive):
                 return
+            stream = asyncio.create_task(self._app(scope, receive, send))
+            self._streams.add(stream)
+            stream.add_done_callback(self._streams.discard)
+            await asyncio.wait([stream])
+            return
         await self._app(scope, receive, send)
 
     def _control(self, mode: str) -> None:
-        self._failing = mode == "fail"
+        if mode == "cut":
+            for stream in self._streams:
+                stream.cancel()
+            return
+        self._mode = mode
         if mode == "hold":
             self._open.clear()
         else:
@@ -161,19 +235,47 @@ class Controlled:
 
 
 async def _answer(send: Any, status: int) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": []})
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--port", type=int, default=3000)
-    listener = socket.create_server(("127.0.0.1", options.parse_args().port))
+    """Serve, or host actors, until SIGTERM."""
+    options = _options()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("runners.sdk").addHandler(Journal())
+    actors = Registry({"counter": Counter})
+    if options.runner:
+        runner = Runner(
+            actors=actors,
+            endpoint=options.endpoint,
+            pool=options.pool,
+            total_slots=options.slots,
+            version=options.version,
+            key=options.key,
+        )
+        asyncio.run(runner.run())
+    else:
+        _serve(serverless_app(actors), options.port)
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser()
+    options.add_argument("--port", type=int, default=3000)
+    options.add_argument("--runner", action="store_true")
+    options.add_argument("--endpoint", default="http://127.0.0.1:6420")
+    options.add_argument("--pool", default="sdk")
+    options.add_argument("--slots", type=int, default=100)
+    options.add_argument("--version", type=int, default=1)
+    options.add_argument("--key")
+    return options.parse_args()
+
+
+def _serve(serverless: ServerlessApp, port: int) -> None:
+    listener = socket.create_server(("127.0.0.1", port))
     log("listening", port=listener.getsockname()[1])
-    app = Controlled(serverless_app(Registry({"counter": Counter})))
+    app = Controlled(serverless)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=10))
     server.run(sockets=[listener])
 

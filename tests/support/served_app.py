@@ -5,6 +5,7 @@ by `GET /journal`, and by a line on standard output for each thing that happens 
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -151,6 +152,12 @@ async def serve_websocket(scope: Message, receive: Any, send: Any) -> None:
         case "/flood":
             await accept()
             await flood("messages", lambda: say(bytes=CHUNK), receive, "websocket.disconnect")
+        case "/flood-and-close":
+            await accept()
+            await flood_until_stuck(lambda: say(bytes=CHUNK))
+            await send({"type": "websocket.close", "code": 1011, "reason": "too slow"})
+            event = await receive()
+            journal.append([event["type"], event["code"]])
         case "/deaf":
             await accept()
             await asyncio.Event().wait()
@@ -173,6 +180,13 @@ async def flood(kind: str, send_one: Any, receive: Any, end: str) -> None:
         pass
     sending.cancel()
     journal.append(end)
+
+
+async def flood_until_stuck(send_one: Any) -> None:
+    """Send until the client takes nothing more for a while."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            await asyncio.wait_for(send_one(), 0.5)
 
 
 async def echo(receive: Any, send: Any) -> None:

@@ -12,12 +12,12 @@ SOCKET = "socket"
 
 def settle() -> None:
     """Carry out every signal that waits, and what follows from it, until nothing waits any more."""
-    from actors import hosting, tasks as actors
+    from actors import hosting, storage_erasure as erasure, tasks as actors
     from orchestrator.redis import get_redis
     from orchestrator.workflow import mailbox
     from runners import pool_tasks as pools, tasks as runners
 
-    workflows = {"actors": actors, "hosting": hosting, "runners": runners, "pools": pools}
+    workflows = {"actors": actors, "hosting": hosting, "erasure": erasure, "runners": runners, "pools": pools}
     for _ in range(100):
         streams = [
             (module, shard)

@@ -32,6 +32,7 @@ async def serving(application: Any) -> AsyncIterator[str]:
         ws_per_message_deflate=False,
         ws_ping_interval=None,
         timeout_graceful_shutdown=5,
+        proxy_headers=False,
         access_log=False,
         log_config=None,
         log_level="critical",

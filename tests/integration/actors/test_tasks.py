@@ -232,7 +232,7 @@ def test_events_that_are_dealt_with_are_acknowledged_also_stale_ones(namespace):
             assert payload[:1] == b"A"
             acked += json.loads(payload[1:])
     assert sorted(map(tuple, acked)) == sorted(
-        [(actor.pk, 0, 0, False), (actor.pk, 7, 5, False), ("nobody", 0, 0, False)]
+        [(actor.pk, 0, 0, False), (actor.pk, 7, 5, True), ("nobody", 0, 0, True)]
     )
 
 

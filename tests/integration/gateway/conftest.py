@@ -1,11 +1,18 @@
 """What the gateway's tests share."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.child import Child
 from tests.support.gateway import count_held
+from tests.support.processes import free_port
+from tests.support.web import eventually
 
 
 @pytest.fixture
@@ -19,3 +26,24 @@ async def client(engine_url: str) -> AsyncIterator[httpx.AsyncClient]:
 def held() -> Callable[[], dict[str, int]]:
     """Count what the gateway has not let go of."""
     return count_held
+
+
+@pytest.fixture(scope="module")
+def other_web(redis_url: str, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Another web process; its URL."""
+    port, log = free_port(), tmp_path_factory.mktemp("web") / "web.log"
+    command = [sys.executable, "manage.py", "serve", "--port", str(port), "--server", "uvicorn"]
+    child = Child("web", command, Path(log))
+    child.start()
+    try:
+        asyncio.run(eventually(lambda: _listens(port) or not child.alive, 30))
+        assert child.alive, child.output()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        child.stop()
+        assert "Traceback" not in child.output(), child.output()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from gateway import http
+from gateway import client as client_side
 from gateway.hub import open_hub
 from gateway.waiting import _wakers
 from orchestrator.db import run_db
@@ -248,7 +248,7 @@ async def test_a_stream_that_breaks_off_is_cut_off_and_never_begun_again(worker,
 async def test_a_client_that_leaves_a_stream_ends_it_at_the_runner(
     worker, host, client, namespace, held, monkeypatch
 ):
-    monkeypatch.setattr(http, "PATIENCE_SECONDS", 60)  # it is looked after although the answer never pauses
+    monkeypatch.setattr(client_side, "PATIENCE_SECONDS", 60)  # it is looked after although the answer never pauses
     requests = asyncio.Queue()
     runner = await host(answer=requests.put)
     actor_id = await running_actor(namespace)

@@ -186,6 +186,17 @@ async def test_a_request_nobody_serves_is_refused_in_time(worker, client, namesp
     assert held() == NOTHING
 
 
+async def test_a_refusal_tells_of_runners_but_not_their_keys(worker, host, client, namespace, env):
+    env(gateway_ready_ms=300)
+    runner = await host(key="a key of its own", slots=1)
+    await running_actor(namespace)
+    actor = await run_db(make_actor, namespace)
+    answer = await client.get(f"/gateway/{actor.pk}")
+    told = answer.json()["metadata"]["explain"]["runners"]
+    assert told == [{"runner_id": runner.runner_id, "refused": "full"}]
+    assert "a key of its own" not in answer.text
+
+
 async def test_a_request_waits_for_no_longer_than_it_may_in_all(worker, host, client, namespace, env, held):
     """Each stop begins the wait for a start anew, but not the wait in all."""
     env(gateway_ready_ms=60_000, gateway_request_ms=500)
@@ -202,6 +213,7 @@ async def test_a_request_waits_for_no_longer_than_it_may_in_all(worker, host, cl
 async def test_a_failing_pool_is_named_within_three_seconds(worker, client, namespace, held):
     async with start_endpoint() as endpoint, connector():
         configured = {"kind": "serverless", "url": endpoint.url, "request_lifespan": timedelta(minutes=5)}
+        configured["headers"] = {"authorization": "a secret"}
         await run_db(RunnerConfig.objects.create, namespace=namespace, name="pool", **configured)
         actor = await run_db(make_actor, namespace)
         began = time.monotonic()
@@ -210,8 +222,15 @@ async def test_a_failing_pool_is_named_within_three_seconds(worker, client, name
         answer = await waiting
         assert refusal(answer) == (503, "guard.actor_runner_failed")
         assert time.monotonic() - began < 3
-        reason = answer.json()["metadata"]["reason"]
-        assert reason == {"serverless_http_error": {"status_code": 500, "body": "broken"}}
+        told = answer.json()["metadata"]
+        reason = {"serverless_http_error": {"status_code": 500, "body": "broken"}}
+        assert told["reason"] == reason
+        explained = told["explain"]
+        assert (explained["status"], explained["step"]) == ("pending", "waiting for a slot on a runner")
+        assert explained["since"]
+        assert explained["pool"]["error"] == reason
+        assert explained["pool"]["retry_at"] in explained["unblocked_by"]
+        assert "secret" not in answer.text
         assert held() == NOTHING
 
 

@@ -1,9 +1,6 @@
 """The client at this process, its actor's runner at another: what passes between them (DESIGN §4)."""
 
 import asyncio
-import socket
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,38 +14,15 @@ from runners.protocol.messages import (
     ToServerResponseStart,
     ToServerTunnelMessage,
 )
-from tests.support.child import Child
 from tests.support.gateway import NOTHING, refusal
 from tests.support.live import actor_row, has_status, running_actor
 from tests.support.management import make_actor
-from tests.support.processes import free_port
 from tests.support.scripted_runner import ScriptedRunner, connected
 from tests.support.web import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def other_web(redis_url, django_db_setup, tmp_path_factory):
-    """Another web process; its URL."""
-    port, log = free_port(), tmp_path_factory.mktemp("web") / "web.log"
-    command = [sys.executable, "manage.py", "serve", "--port", str(port), "--server", "uvicorn"]
-    child = Child("web", command, Path(log))
-    child.start()
-    try:
-        asyncio.run(eventually(lambda: _listens(port) or not child.alive, 30))
-        assert child.alive, child.output()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.stop()
-        assert "Traceback" not in child.output(), child.output()
-
-
-def _listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

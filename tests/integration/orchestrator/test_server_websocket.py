@@ -271,3 +271,17 @@ async def test_a_client_that_closes_but_takes_nothing_is_hung_up_on_in_the_end(s
         writer.write(frame(8, b"\x03\xe8"))
         assert await served.journal(1) == ["websocket.disconnect"]
         assert await served.sent("messages") < 64
+
+
+async def test_a_client_that_takes_nothing_can_be_closed_and_is_hung_up_on_in_the_end(served: Served) -> None:
+    async with served.talk(HANDSHAKE % (b"/flood-and-close", b"")) as (_, writer):
+        writer.transport.pause_reading()
+        assert await served.journal(1) == [["websocket.disconnect", 1011]]
+
+
+async def test_the_close_of_a_client_that_is_slow_follows_what_it_was_sent(served: Served) -> None:
+    async with served.open("/flood-and-close") as client:
+        client.transport.pause_reading()
+        await asyncio.sleep(1.0)  # longer than the application waits for it
+        client.transport.resume_reading()
+        assert await closed(client) == (1011, "too slow")

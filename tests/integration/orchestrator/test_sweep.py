@@ -8,7 +8,7 @@ from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from actors import queue
+from actors import queue, storage_erasure
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox, timers
@@ -116,7 +116,7 @@ def _sweep_in_a_thread(now) -> None:
         connections.close_all()
 
 
-@pytest.mark.parametrize("overdue", [queue.overdue, tasks.overdue, pool_tasks.overdue])
+@pytest.mark.parametrize("overdue", [queue.overdue, storage_erasure.overdue, tasks.overdue, pool_tasks.overdue])
 def test_overdue_rows_are_found_by_an_index(overdue):
     """Whoever adds a condition to a sweep must keep it cheap: it runs every second, over all rows."""
     with transaction.atomic(), connection.cursor() as cursor:

@@ -7,7 +7,10 @@ import pytest
 from django.utils import timezone
 
 from orchestrator.db import run_db
+from orchestrator.ids import new_id
 from orchestrator.models import Namespace
+from orchestrator.redis import get_redis
+from runners.channel import Evict, encode, runner_channel
 from runners.models import Runner
 from runners.protocol.messages import ToClientInit, ToClientPing
 from tests.support.scripted_runner import ScriptedRunner
@@ -97,6 +100,18 @@ async def test_an_older_socket_finds_out_by_itself_if_nobody_tells_it(host, env)
     second = await host()
     assert await first.has_closed() == (1000, "ws.eviction")
     await second.take(ToClientPing)
+
+
+async def test_a_late_word_to_keep_an_earlier_socket_ends_no_later_one(worker, host, env):
+    env(runner_ping_interval_ms=100)
+    runner = await host()
+    earlier = new_id()
+    get_redis().publish(runner_channel(runner.runner_id), encode(Evict(earlier)))
+    for _ in range(3):
+        await runner.take(ToClientPing)
+    assert runner.socket.close_code is None
+    get_redis().publish(runner_channel(runner.runner_id), encode(Evict()))
+    assert await runner.has_closed() == (1000, "ws.eviction")
 
 
 async def drain(runner):

@@ -29,7 +29,7 @@ async def test_everything_is_sent_in_order_though_only_traffic_is_refused(monkey
         await may_send.wait()
         sent.append(frame)
 
-    queue = SendQueue(send)
+    queue = SendQueue(send, overflow=pytest.fail)
     writer = asyncio.create_task(queue.run())
     queue.put(b"init")
     queue.offer(b"a")
@@ -41,6 +41,56 @@ async def test_everything_is_sent_in_order_though_only_traffic_is_refused(monkey
     queue.offer(b"c")
     await eventually(lambda: len(sent) == 4)
     assert sent == [b"init", b"a", b"command", b"c"]
+    writer.cancel()
+
+
+async def test_a_runner_is_cut_off_when_even_what_the_engine_has_to_say_does_not_get_through(monkeypatch):
+    monkeypatch.setattr(send_queue, "END_BYTES", 8)
+    overflows = []
+    queue = SendQueue(pytest.fail, overflow=lambda: overflows.append("now"))
+    queue.put(b"commands")
+    assert not overflows
+    queue.put(b"!")
+    assert overflows
+
+
+async def test_answers_let_the_rest_go_first_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr(send_queue, "FRAMES_PER_ANSWER", 2)
+    sent = []
+
+    async def send(frame):
+        sent.append(frame)
+
+    queue = SendQueue(send, overflow=pytest.fail)
+    queue.put_answer(b"answer 1")
+    queue.put_answer(b"answer 2")
+    for frame in (b"a", b"b", b"c"):
+        queue.put(frame)
+    writer = asyncio.create_task(queue.run())
+    await eventually(lambda: len(sent) == 5)
+    assert sent == [b"a", b"b", b"answer 1", b"c", b"answer 2"]
+    queue.put_answer(b"answer 3")
+    await eventually(lambda: sent[-1] == b"answer 3")
+    writer.cancel()
+
+
+async def test_no_more_answers_are_worked_out_for_a_runner_that_does_not_read_and_its_traffic_goes_on(monkeypatch):
+    monkeypatch.setattr(send_queue, "ANSWERS_BYTES", 4)
+    monkeypatch.setattr(send_queue, "LIMIT_BYTES", 4)
+    may_send = asyncio.Event()
+
+    async def send(frame):
+        await may_send.wait()
+
+    queue = SendQueue(send, overflow=pytest.fail)
+    await queue.room()
+    queue.put_answer(b"long answer")
+    queue.offer(b"traffic")
+    writer = asyncio.create_task(queue.run())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.room(), 0.05)
+    may_send.set()
+    await asyncio.wait_for(queue.room(), 5)
     writer.cancel()
 
 
@@ -73,7 +123,7 @@ class Inbox:
     def __init__(self):
         self.kinds = asyncio.Queue()
 
-    def put(self, kind):
+    def put(self, kind, index):
         self.kinds.put_nowait(kind)
 
 

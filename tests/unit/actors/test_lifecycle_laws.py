@@ -12,6 +12,7 @@ from tests.unit.actors.lives import LIMITS, NOON, choices, failures, moments, re
 
 @given(choices)
 def test_generations_grow_by_one_at_each_allocation_and_never_else(choices):
+    """I1."""
     for step in walk(choices):
         allocated = isinstance(step.before, life.Pending) and isinstance(step.signal, life.Allocated)
         grown = step.after.life.generation - step.before.life.generation
@@ -23,6 +24,7 @@ def test_generations_grow_by_one_at_each_allocation_and_never_else(choices):
 
 @given(choices)
 def test_whoever_waits_for_something_has_a_deadline(choices):
+    """I4."""
     for step in walk(choices):
         due = due_at(step.after)
         match step.after:
@@ -36,7 +38,7 @@ def test_whoever_waits_for_something_has_a_deadline(choices):
 
 @given(choices)
 def test_every_deadline_leads_on_by_itself(choices):
-    """An actor nobody speaks of settles: each Tick at its deadline ends the state or moves the deadline."""
+    """I4: an actor nobody speaks of settles: each Tick at its deadline ends the state or moves the deadline."""
     state = walk(choices)[-1].after
     for _ in range(20):
         due = due_at(state)
@@ -51,6 +53,7 @@ def test_every_deadline_leads_on_by_itself(choices):
 
 @given(choices)
 def test_a_slot_is_held_from_the_start_to_the_end_of_a_generation(choices):
+    """I9."""
     held: list[str] = []
     for step in walk(choices):
         for effect in step.effects:
@@ -83,6 +86,27 @@ def test_what_stops_was_told_to(choices):
 
 
 @given(choices)
+def test_the_gateway_is_told_of_a_stop_before_the_runner_is(choices):
+    """I5: nothing is sent any more to a life that is about to be stopped."""
+    for step in walk(choices):
+        stops = isinstance(step.after, life.Stopping) and not isinstance(step.before, life.Stopping)
+        generation = step.after.life.generation
+        told = [effect for effect in step.effects if isinstance(effect, life.PublishStopping | life.Halt)]
+        if stops:
+            assert told == [life.PublishStopping(generation), life.Halt(step.after.runner_id, generation)]
+
+
+@given(choices)
+def test_whoever_is_called_while_it_stops_is_served_by_the_next_generation(choices):
+    """I3: the call is answered by a later life, or its actor is no more."""
+    called = False
+    for step in walk(choices):
+        if called and not isinstance(step.after, life.Stopping):
+            assert isinstance(step.after, life.Pending | life.Backoff | life.Destroyed)
+        called = isinstance(step.after, life.Stopping) and (called or isinstance(step.signal, life.Wake))
+
+
+@given(choices)
 def test_ready_is_told_only_of_an_actor_that_runs(choices):
     for step in walk(choices):
         for effect in step.effects:
@@ -110,6 +134,7 @@ def test_a_signal_delivered_twice_acts_once(choices):
 
 @given(choices, st.integers(-2, 3), reports, st.booleans())
 def test_nothing_of_another_runner_or_generation_is_applied(choices, off, what, other_runner):
+    """I2."""
     last = walk(choices)[-1]
     state = last.after
     runner_id = state.runner_id if isinstance(state, life.Hosted) else "runner-1"
@@ -138,6 +163,7 @@ def test_nothing_of_another_runner_or_generation_is_applied(choices, off, what, 
     again_after_ms=st.integers(0, 5_000),
 )
 def test_a_graceful_sleep_costs_the_next_wake_nothing(policy, failure, retries, retried_at, ok, again_after_ms):
+    """I14."""
     mine = life.Life(policy, 3, failure=failure, retries=retries, retried_at=retried_at)
     running = life.Running(mine, "runner-1", 0, NOON, NOON + timedelta(minutes=5))
 
@@ -155,6 +181,7 @@ def test_a_graceful_sleep_costs_the_next_wake_nothing(policy, failure, retries, 
 
 @given(choices)
 def test_no_alarm_rings_early_and_none_is_lost_asleep(choices):
+    """I11."""
     for step in walk(choices):
         if isinstance(step.after, life.Pending) and not isinstance(step.before, life.Pending):
             alarm = step.before.life.alarm_at

@@ -6,7 +6,10 @@ from hypothesis import given, strategies as st
 from orchestrator.ids import new_id
 from runners.channel import (
     Evict,
+    Frames,
+    FromRunner,
     LogEntry,
+    Probe,
     Processed,
     TunnelFrame,
     actor_channel,
@@ -21,6 +24,14 @@ from runners.channel import (
 ids = st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=30, max_size=30)
 messages = st.one_of(
     st.builds(TunnelFrame, st.binary()),
+    st.builds(
+        Frames,
+        st.binary(min_size=4, max_size=4),
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**64 - 1),
+        st.lists(st.binary()).map(tuple),
+    ),
+    st.builds(Probe, st.binary(min_size=4, max_size=4)),
     st.builds(LogEntry, st.integers(0, 2**64 - 1), st.binary()),
     st.builds(
         Processed,
@@ -53,7 +64,7 @@ def test_anything_else_is_refused(payload):
         decode(payload)
 
 
-@given(st.binary())
-def test_a_runners_frame_goes_to_a_gateway_with_the_runners_id(frame):
-    runner_id = new_id()
-    assert decode_from_runner(encode_from_runner(runner_id, frame)) == (runner_id, frame)
+@given(st.binary(), st.binary(min_size=4, max_size=4), st.integers(0, 2**64 - 1))
+def test_a_runners_frame_goes_to_a_gateway_with_the_runners_id(frame, nonce, number):
+    message = FromRunner(new_id(), frame, nonce, number)
+    assert decode_from_runner(encode_from_runner(message)) == message

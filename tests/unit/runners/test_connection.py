@@ -8,12 +8,16 @@ from hypothesis import given, strategies as st
 from orchestrator.errors import Forbidden
 from orchestrator.ids import new_id
 from runners.connection import (
+    MAX_ACTOR_NAMES,
+    MAX_INIT_BYTES,
     Address,
     CommandCursor,
     Events,
     InvalidInitialPacket,
     InvalidUrl,
     TokenMissing,
+    WrongHost,
+    check_host,
     check_token,
     parse_query,
     read_init,
@@ -75,11 +79,32 @@ def test_the_query_names_version_namespace_and_key(query, address):
         b"protocol_version=7&namespace=n&runner_key=",
         b"protocol_version=7&namespace=n&runner_key=a%00b",
         b"protocol_version=7&namespace=%00&runner_key=k",
+        b"protocol_version=7&namespace=n&runner_key=" + b"k" * 1025,
     ],
 )
 def test_a_query_that_lacks_something_is_refused(query):
     with pytest.raises(InvalidUrl):
         parse_query(query)
+
+
+def test_without_valid_hosts_any_host_is_good():
+    check_host("", [], "default")
+    check_host("anywhere:80", [], "default")
+
+
+VALID = ["eu.test", "us.test:6420", "[::1]"]
+
+
+@pytest.mark.parametrize("host", ["eu.test", "EU.test", "eu.test:80", "us.test:6420", "[::1]:6420"])
+def test_a_valid_host_is_known_by_its_name_whatever_the_port_unless_that_is_named_too(host):
+    check_host(host, VALID, "default")
+
+
+@pytest.mark.parametrize("host", ["", "test", "eu.test.", "us.test", "us.test:80", "x.eu.test", "::1"])
+def test_another_host_is_refused_and_told_the_valid_ones(host):
+    with pytest.raises(WrongHost) as caught:
+        check_host(host, VALID, "default")
+    assert caught.value.metadata == {"host": host, "datacenter": "default", "valid_hosts": sorted(VALID)}
 
 
 def test_without_a_token_of_the_engine_any_offer_is_good():
@@ -96,6 +121,7 @@ def test_the_engines_token_must_be_among_the_offers():
 
 
 INIT = ToServerInit("pool", 1, 10, None, None)
+MANY_NAMES = {str(number): "{}" for number in range(MAX_ACTOR_NAMES + 1)}
 
 
 @pytest.mark.parametrize("version", [4, 5, 6, 7])
@@ -113,12 +139,22 @@ def test_the_first_frame_is_the_init(version):
         (encode_to_server(INIT, 7), 3, RunnerProtocolError),
         (encode_to_server(INIT, 7), 8, RunnerProtocolError),
         (encode_to_server(ToServerInit("a\0b", 1, 10, None, None), 7), 7, RunnerProtocolError),
+        (encode_to_server(ToServerInit("", 1, 10, None, None), 7), 7, RunnerProtocolError),
+        (encode_to_server(ToServerInit("a" * 1025, 1, 10, None, None), 7), 7, RunnerProtocolError),
+        (encode_to_server(ToServerInit("a", 1, 10, None, "x" * MAX_INIT_BYTES), 7), 7, RunnerProtocolError),
+        (encode_to_server(ToServerInit("a", 1, 10, MANY_NAMES, None), 7), 7, RunnerProtocolError),
         (encode_to_server(ToServerStopping(), 7), 7, InvalidInitialPacket),
     ],
 )
 def test_any_other_first_frame_is_refused(frame, version, error):
     with pytest.raises(error):
         read_init(frame, version)
+
+
+def test_actor_names_no_actor_can_have_are_left_out_of_an_init():
+    names = {"ok": "{}", "": "{}", "a\0b": "{}", "a" * 1025: "{}", "ä" * 512: "{}"}
+    init = read_init(encode_to_server(ToServerInit("pool", 1, 10, names, None), 7), 7)
+    assert set(init.prepopulate_actor_names) == {"ok", "ä" * 512}
 
 
 # Events
@@ -150,6 +186,10 @@ def acks(events):
         (
             EventActorStateUpdate(ActorStateStopped(StopCode.ERROR, "no")),
             {"t": "stopped", "ok": False, "message": "no"},
+        ),
+        (
+            EventActorStateUpdate(ActorStateStopped(StopCode.ERROR, "\0" + "x" * 5_000)),
+            {"t": "stopped", "ok": False, "message": "\ufffd" + "x" * 999},  # what a row can keep
         ),
         (EventActorIntent(ActorIntentSleep()), {"t": "sleep_intent"}),
         (EventActorIntent(ActorIntentStop()), {"t": "stop_intent"}),
@@ -312,3 +352,27 @@ def test_nothing_is_sent_to_a_runner_that_has_not_spoken_yet():
     assert not cursor.behind
     cursor.held = False
     assert cursor.behind, "what came meanwhile has to be read from the log"
+
+
+log_moves = st.lists(
+    st.one_of(st.just("append"), st.just("read"), st.integers(1, 20)), max_size=60
+)  # a number: the message of that entry arrives, for the first time or again, or would if there were one
+
+
+@given(log_moves)
+def test_a_runner_is_sent_a_prefix_of_its_log_whatever_is_lost_late_or_repeated(moves):
+    """I8."""
+    cursor, newest = CommandCursor(held=False), 0
+    sent: list[int] = []
+    for move in moves:
+        match move:
+            case "append":
+                newest += 1
+            case "read":
+                if cursor.behind:
+                    sent += range(cursor.sent_seq + 1, newest + 1)
+                    cursor.skip_to(newest)
+            case seq if seq <= newest and cursor.next_is(seq):
+                sent.append(seq)
+        assert sent == list(range(1, len(sent) + 1))
+    assert cursor.sent_seq == len(sent)

@@ -17,6 +17,7 @@ from runners.protocol.codec import (
     encode_serverless_init,
     encode_to_client,
     encode_to_server,
+    kv_ids,
     tunnel_ids,
     tunnel_ids_to_client,
 )
@@ -30,6 +31,7 @@ from runners.protocol.messages import (
     EventActorStateUpdate,
     EventWrapper,
     KvDeleteRangeRequest,
+    KvDropRequest,
     KvGetRequest,
     MessageId,
     ProtocolMetadata,
@@ -289,3 +291,18 @@ def test_other_frames_of_the_engine_have_no_ids(frame):
 def test_the_codec_does_without_django():
     check = "import sys, runners.protocol.codec, runners.errors; sys.exit('django' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, timeout=30)
+
+
+@versions
+@pytest.mark.parametrize("actor_id", ["", "act1", "é" * 100])
+def test_whose_storage_a_request_is_for_is_read_without_decoding_the_rest(version, actor_id):
+    frame = encode_to_server(ToServerKvRequest(actor_id, 7, KvDropRequest()), version)
+    assert kv_ids(frame) == (actor_id, 7)
+    assert kv_ids(frame[:-1] + b"\xff anything") == (actor_id, 7)
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"\x05", b"\x05\x04act", b"\x05\x01a\0\0\0", b"\x05\x01\xff\0\0\0\0", b"\x04\x01a\0\0\0\0"]
+)
+def test_a_frame_that_is_no_request_for_storage_has_no_such_ids(frame):
+    assert kv_ids(frame) is None

@@ -1,12 +1,14 @@
 """Frames no peer should send: each is refused with RunnerProtocolError, whatever it is, and nothing else."""
 
+import contextlib
 import traceback
 import tracemalloc
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from runners.errors import RunnerProtocolError
+from runners.protocol.bare import MAX_ITEMS, pack_uint
 from runners.protocol.codec import (
     VERSIONS,
     decode_serverless_init,
@@ -112,6 +114,33 @@ def test_a_count_beyond_the_frame_is_refused_before_anything_is_allocated(kind, 
         tracemalloc.stop()
 
 
+LISTS = {  # what a runner may send of each, in version 7: the frame up to the count, an item, what follows
+    "events": ("01", "00 00000000 0000000000000000 01 00", ""),
+    "acknowledged commands": ("02", "00 00000000 0000000000000000", ""),
+    "keys to get": ("05 00 00000000 00", "00", ""),
+    "keys to put": ("05 00 00000000 02", "00", "00"),
+    "values to put": ("05 00 00000000 02 00", "00", ""),
+    "keys to delete": ("05 00 00000000 03", "00", ""),
+}
+
+
+@pytest.mark.parametrize(("head", "item", "tail"), LISTS.values(), ids=LISTS)
+def test_a_list_longer_than_anybody_needs_is_refused_before_it_is_read(head, item, tail):
+    def frame(count):
+        return bytes.fromhex(head) + pack_uint(count) + bytes.fromhex(item) * count + bytes.fromhex(tail)
+
+    assert decode_to_server(frame(MAX_ITEMS), 7)
+    with pytest.raises(RunnerProtocolError, match=f"count of more than {MAX_ITEMS} items at byte"):
+        decode_to_server(frame(MAX_ITEMS + 1), 7)
+
+
+def test_a_map_longer_than_anybody_needs_is_refused_before_it_is_read():
+    headers = b"".join(b"\x03%c%c%c\x00" % (a, b, c) for a in range(48) for b in range(48) for c in range(48))
+    frame = bytes.fromhex(f"06 {IDS} 00 c800") + pack_uint(48**3) + headers + b"\x00\x00"
+    with pytest.raises(RunnerProtocolError, match=f"count of more than {MAX_ITEMS} items at byte"):
+        decode_to_server(frame, 7)
+
+
 @pytest.mark.parametrize("frame", ["", "\x03", None, 3, bytearray(b"\x03"), memoryview(b"\x03")])
 @pytest.mark.parametrize("decode", DECODERS.values(), ids=DECODERS)
 def test_what_is_not_bytes_is_no_frame(decode, frame):
@@ -185,3 +214,24 @@ def test_a_damaged_frame_of_the_engine_is_refused_or_says_what_it_is(version, da
     except RunnerProtocolError:
         return
     assert encode_to_client(message, version) == frame
+
+
+@st.composite
+def hostile(draw):
+    """A frame that announces much: a head up to some count, a count, and many small items, right or wrong."""
+    _, digits = draw(st.sampled_from([of for of in COUNTS.values() if of[0] == "ToServer"]))
+    count = draw(st.integers(0, 2**64 - 1) | st.integers(0, 5_000))
+    item = draw(st.binary(min_size=1, max_size=16) | st.sampled_from([bytes(1), bytes(2), bytes(15)]))
+    return bytes.fromhex(digits) + pack_uint(count) + item * draw(st.integers(0, 2_000))
+
+
+@settings(max_examples=40)
+@given(frame=hostile(), version=st.sampled_from(VERSIONS))
+def test_reading_a_frame_takes_memory_by_its_length_whatever_it_announces(frame, version):
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RunnerProtocolError):
+            decode_to_server(frame, version)
+        assert tracemalloc.get_traced_memory()[1] < 2**16 + 50 * len(frame)
+    finally:
+        tracemalloc.stop()

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from runners.protocol.messages import (
+    KvDeleteRangeRequest,
     KvDeleteRequest,
     KvDeleteResponse,
     KvErrorResponse,
@@ -39,6 +40,19 @@ CALLS = [  # what the actor calls, what is asked of the engine, its answer, what
     (lambda kv: kv.put("k", "é"), KvPutRequest((b"k",), (b"\xc3\xa9",)), KvPutResponse(), None),
     (lambda kv: kv.put_many({"a": b"1", "b": ""}), KvPutRequest((b"a", b"b"), (b"1", b"")), KvPutResponse(), None),
     (lambda kv: kv.delete("a", b"b"), KvDeleteRequest((b"a", b"b")), KvDeleteResponse(), None),
+    (
+        lambda kv: kv.delete_range("a", b"c"),
+        KvDeleteRangeRequest(b"a", b"c"),
+        KvDeleteResponse(),
+        None,
+    ),
+    (lambda kv: kv.drop(), KvDeleteRangeRequest(b"", PREFIX), KvDeleteResponse(), None),
+    (
+        lambda kv: kv.list_range("a", b"c", limit=1),
+        KvListRequest(KvListRangeQuery(b"a", b"c", exclusive=True), reverse=False, limit=1),
+        KvListResponse([b"b"], [b"1"], [META]),
+        [(b"b", b"1")],
+    ),
     (
         lambda kv: kv.list(),
         KvListRequest(KvListRangeQuery(b"", PREFIX, exclusive=True), reverse=False, limit=None),

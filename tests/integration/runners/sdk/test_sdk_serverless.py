@@ -2,6 +2,7 @@ import asyncio
 import socket
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ async def started(client: httpx.AsyncClient, engine: ScriptedEngine, path: str =
         assert response.status_code == 200
         assert response.headers["content-type"] == "text/event-stream"
         connection = await engine.greeted()
-        connection.store = MemoryStore()
+        connection.stores = defaultdict(MemoryStore)
         yield response.aiter_lines(), connection
 
 

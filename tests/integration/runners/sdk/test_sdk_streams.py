@@ -17,6 +17,7 @@ from runners.sdk import Response, StreamingResponse
 from runners.sdk.exchange import CHUNK_BYTES
 from runners.sdk.outbox import ROOM_BYTES
 from runners.sdk.upload import UNREAD_BYTES
+from runners.sdk.window import WINDOW_BYTES
 from tests.support.scripted_engine import stop
 
 
@@ -38,7 +39,7 @@ class TestAbilities:
         await host(metadata={"zone": "b"})
         connection = await engine.greeted()
         init = await connection.take(ToServerInit)
-        abilities = {"request_streaming": True, "multi_headers": True}
+        abilities = {"request_streaming": True, "multi_headers": True, "response_window": WINDOW_BYTES}
         assert json.loads(init.metadata) == {"zone": "b", "torpor": abilities}
 
 
@@ -129,6 +130,31 @@ class TestAnswers:
         await connection.command(stop())
         assert await connection.take_tunnel(request) == ToServerResponseAbort()
 
+    async def test_it_is_made_no_faster_than_the_client_takes_it(self, engine, host):
+        made = 0
+
+        async def much():
+            nonlocal made
+            while True:
+                made += CHUNK_BYTES
+                yield bytes(CHUNK_BYTES)
+
+        async def fetch(ctx, request):
+            return StreamingResponse(much())
+
+        connection = await serving(engine, host, fetch)
+        request = await connection.ask()
+        await connection.take_answer(request)
+        allowed = WINDOW_BYTES
+        for index in range(1, 4):
+            for _ in range(0, allowed, CHUNK_BYTES):
+                await connection.take_tunnel(request)
+            await settled(connection)
+            sent = WINDOW_BYTES + (index - 1) * WINDOW_BYTES // 2
+            assert made == sent
+            await connection.tunnel(request, ToClientRequestChunk(b"", finish=False), index)
+            allowed = WINDOW_BYTES // 2
+
     async def test_it_is_made_no_faster_than_the_engine_takes_it(self, engine, host):
         stuck = asyncio.Event()
 
@@ -147,7 +173,7 @@ class TestAnswers:
         connection.socket.transport.pause_reading()
         await connection.ask()
         await stuck.wait()
-        assert ROOM_BYTES < runner._conversation.outbox.queued_bytes <= ROOM_BYTES + CHUNK_BYTES + 100
+        assert runner._conversation.outbox.queued_bytes <= ROOM_BYTES + CHUNK_BYTES + 100
         connection.socket.transport.resume_reading()
 
 

@@ -35,6 +35,19 @@ async def test_frames_go_out_in_order_and_an_urgent_one_first():
     assert await pumped(outbox) == [b"pong", b"1", b"2"]
 
 
+async def test_an_urgent_frame_does_not_overtake_what_was_to_stay_in_order():
+    outbox = Outbox()
+    for frame in (b"1", b"2"):
+        outbox.put(frame)
+    outbox.keep_order()
+    outbox.put(b"3")
+    outbox.put(b"pong", first=True)
+    assert await pumped(outbox) == [b"1", b"2", b"pong", b"3"]
+    outbox.put(b"4")
+    outbox.put(b"pong", first=True)
+    assert await pumped(outbox) == [b"pong", b"4"]
+
+
 async def test_only_durable_frames_go_over_to_the_next_connection():
     outbox = Outbox()
     for number in range(4):

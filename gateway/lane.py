@@ -1,0 +1,223 @@
+"""The way from this process to one runner, shared by all WebSockets that are with it: in order, or not at all.
+
+While the runner's socket is in this process a frame is a direct call. Otherwise frames gather for as long as those
+before are on their way, and are published together and numbered; while the runner has no socket they wait for it.
+What its socket says of the numbers it has seen (`runners/links.py`) tells what is lost.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from gateway.errors import TunnelOverloaded
+from orchestrator.bus import Bus
+from orchestrator.errors import BusOverloaded, BusUnavailable
+from runners import channel, sockets
+from runners.links import NOTICE, Flag, Standing, request_id_of
+
+AWAY_SECONDS = 0.05
+"""Frames for a runner whose socket is away are tried again after this."""
+BATCH_BYTES = 1024 * 1024
+"""Frames are published together up to about so much."""
+WAITING_BYTES = 64 * 1024 * 1024
+"""What may wait for a runner whose socket is away."""
+BUSY_BYTES = 4 * 1024 * 1024
+"""With more than this on the way to the runner, its clients are not read from."""
+SILENT_SECONDS = 10.0
+"""A runner whose socket has not been heard of for so long loses the WebSockets that cannot wait."""
+
+LINGER_SECONDS = 20.0
+"""The last words of WebSockets that are over wait for the runner's next socket so long."""
+
+_epochs = itertools.count(1)
+
+
+class Rider(Protocol):
+    """A WebSocket as its way to the runner sees it."""
+
+    @property
+    def request_id(self) -> bytes:
+        """Which one it is."""
+
+    def tunnel_lost(self) -> None:
+        """Take note that messages to the runner are lost; what waited is, too."""
+
+    def tunnel_broken(self) -> None:
+        """Take note that messages of the runner are lost."""
+
+    def tunnel_silent(self) -> None:
+        """Take note that there has been no way to the runner for a while."""
+
+
+class Lane:
+    """Frames of this process's WebSockets to one runner. `closed` is called when the last rider has left."""
+
+    def __init__(self, bus: Bus, gateway_id: bytes, runner_id: str, closed: Callable[["Lane"], None]) -> None:
+        self.runner_id = runner_id
+        self.riders: dict[Rider, None] = {}
+        self._bus = bus
+        self._gateway_id = gateway_id
+        self._closed = closed
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._sender: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
+        self._epoch, self._number = next(_epochs), 0
+        self._unseen: deque[tuple[int, list[bytes]]] = deque()  # published, by number: whose frames they are
+        self._heard: tuple[bytes, int] | None = None  # the runner's socket, and its next number
+        self._heard_at = self._left_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the runner, or the way to it, is behind: its clients had better wait."""
+        socket = sockets.local_socket(self.runner_id)
+        behind = self._bus.pending_bytes if socket is None else socket.pending_bytes
+        return behind + self._waiting_bytes > BUSY_BYTES
+
+    def join(self, rider: Rider) -> None:
+        """Take a WebSocket in."""
+        self.riders[rider] = None
+
+    def leave(self, rider: Rider) -> None:
+        """Let a WebSocket go; what it has sent still goes out, should the runner have a socket soon."""
+        self.riders.pop(rider, None)
+        if self.riders:
+            return
+        self._left_at = asyncio.get_running_loop().time()
+        if self._sender is None:
+            self._closed(self)
+        else:
+            self._more.set()
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame after all that were sent before.
+
+        Raises:
+            TunnelOverloaded: too much waits already.
+        """
+        if not self._waiting:
+            socket = sockets.local_socket(self.runner_id)
+            if socket is not None:
+                try:
+                    return socket.write(frame)
+                except BusOverloaded as error:
+                    raise TunnelOverloaded(runner_id=self.runner_id) from error
+        if self._waiting_bytes > WAITING_BYTES:
+            raise TunnelOverloaded(runner_id=self.runner_id)
+        self._waiting.append(frame)
+        self._waiting_bytes += len(frame)
+        self._more.set()
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_waiting())
+        return None
+
+    # What the runner's socket has seen
+
+    def hear(self, message: channel.FromRunner) -> None:
+        """Look at the number of what has come of the runner's socket, before it is dealt with."""
+        self._heard_at = asyncio.get_running_loop().time()
+        before, is_notice = self._heard, message.frame[0] == NOTICE
+        self._heard = (message.nonce, message.number if is_notice else message.number + 1)
+        if before is None:
+            return
+        if before[0] != message.nonce:  # another socket, and the former has not said how it ended
+            self._lose(self._all())
+        elif before[1] != message.number:
+            for rider in list(self.riders):
+                rider.tunnel_broken()
+
+    def stand(self, standing: Standing) -> None:
+        """Compare with what the runner's socket has seen of ours."""
+        self._heard_at = asyncio.get_running_loop().time()
+        lost = set(standing.doubtful)
+        if standing.epoch == self._epoch:
+            while self._unseen and self._unseen[0][0] < standing.received:
+                self._unseen.popleft()
+        if standing.flags & Flag.GONE:
+            self._heard = None
+            self._lose(lost | self._in_flight())
+        elif standing.flags & Flag.BROKEN and standing.epoch == self._epoch:
+            self._lose(lost | self._in_flight())
+
+    def probe(self) -> None:
+        """Ask the runner's socket, wherever it is, what it has seen."""
+        if sockets.local_socket(self.runner_id) is not None:
+            self._heard_at = asyncio.get_running_loop().time()
+        elif self.riders and self._bus.connected:
+            payload = channel.encode(channel.Probe(self._gateway_id))
+            try:
+                self._bus.publish(channel.runner_channel(self.runner_id), payload)
+            except BusOverloaded:
+                return
+
+    def check(self, now: float) -> None:
+        """Take note of the time, in the loop's seconds."""
+        self.probe()
+        if now - self._heard_at > SILENT_SECONDS:
+            for rider in list(self.riders):
+                rider.tunnel_silent()
+
+    def _in_flight(self) -> set[bytes]:
+        return {request_id for _, request_ids in self._unseen for request_id in request_ids}
+
+    def _all(self) -> set[bytes]:
+        return {rider.request_id for rider in self.riders}
+
+    def _lose(self, request_ids: Collection[bytes]) -> None:
+        """Begin anew: whose messages are lost may say them again, after nothing that was to follow them."""
+        self._epoch, self._number = next(_epochs), 0
+        self._unseen.clear()
+        kept = [frame for frame in self._waiting if request_id_of(frame) not in request_ids]
+        self._waiting, self._waiting_bytes = deque(kept), sum(map(len, kept))
+        for rider in [one for one in self.riders if one.request_id in request_ids]:
+            rider.tunnel_lost()
+
+    # Sending what waits
+
+    async def _send_waiting(self) -> None:
+        """Send what waits, for as long as anybody rides or anything waits."""
+        while self.riders or self._waiting:
+            if not self._waiting:
+                self._more.clear()
+                await self._more.wait()
+            elif not await self._send_some():
+                if not self.riders and asyncio.get_running_loop().time() - self._left_at > LINGER_SECONDS:
+                    break
+                await asyncio.sleep(AWAY_SECONDS)
+        self._sender = None
+        self._closed(self)
+
+    async def _send_some(self) -> bool:
+        """Send the first that wait, as many as go together; False if the runner has no socket."""
+        socket = sockets.local_socket(self.runner_id)
+        if socket is not None:
+            try:
+                socket.write(self._waiting[0])
+            except BusOverloaded:
+                return False
+            self._waiting_bytes -= len(self._waiting.popleft())
+            return True
+        batch = list(self._first())
+        epoch, number = self._epoch, self._number
+        payload = channel.encode(channel.Frames(self._gateway_id, epoch, number, tuple(batch)))
+        self._unseen.append((number, [request_id_of(frame) for frame in batch]))
+        try:
+            is_through = await self._bus.publish_counted(channel.runner_channel(self.runner_id), payload) > 0
+        except (BusOverloaded, BusUnavailable):
+            is_through = False  # or is it: said again it has the same number
+        if epoch != self._epoch:
+            return True  # it counts as lost, and has been taken off
+        if is_through:
+            self._number += 1
+            for frame in batch:
+                self._waiting_bytes -= len(frame)
+                self._waiting.popleft()
+        else:
+            self._unseen.pop()
+        return is_through
+
+    def _first(self) -> "itertools.takewhile[bytes]":
+        sizes = itertools.accumulate(map(len, self._waiting), initial=0)
+        return itertools.takewhile(lambda _: next(sizes) < BATCH_BYTES, self._waiting)

@@ -1,0 +1,396 @@
+"""One client's WebSocket on its way through the tunnel: the shell around `socket_tunnel.py`.
+
+It may outlive the client's connection: a close while the actor sleeps is still to be told.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+from django.conf import settings
+
+from gateway.attempts import until_answered, watch_actor
+from gateway.client import Client
+from gateway.errors import (
+    ActorDestroyedWhileWaiting,
+    ActorNotFound,
+    ActorStopped,
+    GatewayError,
+    RetryAttemptsExceeded,
+    SocketNotKept,
+    SocketOpenTimeout,
+    SocketOverloaded,
+    SocketRefused,
+    SocketTunnelLost,
+    SocketTunnelTimeout,
+    SocketUnheard,
+    TunnelOverloaded,
+)
+from gateway.hub import Hub
+from gateway.lane import Lane
+from gateway.outbox import Outbox
+from gateway.socket_tunnel import (
+    Accepted,
+    Close,
+    Detach,
+    Effect,
+    Limits,
+    Over,
+    Phase,
+    Refused,
+    SocketTunnel,
+    ToClient,
+    ToRunner,
+    Wake,
+)
+from gateway.waiting import Wait, until_connectable
+from gateway.watch import Exchange, Route, Watch
+from orchestrator.arrows import Arrow, Participant
+from runners.background import spawn
+from runners.protocol.messages import (
+    ToClientWebSocketOpen,
+    ToServerTunnelMessageKind,
+    ToServerWebSocketMessage,
+)
+
+EARLY_BYTES = 1024 * 1024
+"""With more than this from a client whose socket is not open, or sleeps, it is not read from for now."""
+STASH_BYTES = 8 * 1024 * 1024
+"""What a runner may say to a sleeping socket before this gateway knows that the actor is there."""
+SAME_LIFE_SECONDS = 0.1
+"""A socket that an actor let go of although it runs is taken up again after this; it may be about to stop."""
+_FRAME_BYTES = 64
+
+
+class ProxiedSocket:
+    """A WebSocket between a client and an actor, from the first attempt to the last word."""
+
+    def __init__(self, client: Client, outbox: Outbox, ray_id: str, accept: Callable[[], Awaitable[None]]) -> None:
+        """`outbox` is what the client is sent; `accept` completes its handshake, if that is still to do."""
+        self._client, self._outbox, self._accept = client, outbox, accept
+        self._tunnel = SocketTunnel(ray_id, limits())
+        self._clock = asyncio.get_running_loop().time
+        self._hub: Hub
+        self._watch: Watch
+        self._start: ToClientWebSocketOpen
+        self.request_id = b""
+        self._kept = False
+        self._lane: Lane | None = None
+        self._exchange: Exchange | None = None
+        self._answer: asyncio.Future[bool] | None = None  # of the runner that was asked
+        self._failure: GatewayError | None = None  # of the present exchange
+        self._changed: asyncio.Event | None = None  # something to look at, while it hibernates
+        self._stash: list[tuple[str, ToServerTunnelMessageKind]] = []
+        self._stash_bytes = 0
+        self._released = True
+
+    # The client
+
+    async def open(self, start: ToClientWebSocketOpen, skip_ready_wait: bool = False) -> None:
+        """Return once an actor has accepted the socket, which is then open.
+
+        `skip_ready_wait`: its runner may be asked although the actor does not take traffic yet.
+
+        Raises:
+            GatewayError: none has.
+            ClientGone: the client did not wait for it.
+        """
+        self._start = start
+        self._hub, self._watch = await watch_actor(self._client, start.actor_id)
+        self._released = False
+        wait = Wait(self._watch, f"WebSocket {start.path}"[:180], skip_ready_wait)
+        try:
+            async with asyncio.timeout(settings.ENV.gateway_request_ms / 1000):
+                await until_answered(self._client, wait, self._attempt, lambda: False)
+        except TimeoutError:
+            raise SocketOpenTimeout from None
+        except RetryAttemptsExceeded as error:
+            raise error.__cause__ or error from None
+
+    def from_client(self, data: bytes, binary: bool) -> None:
+        """Take a message of the client."""
+        self._do(self._tunnel.from_client(data, binary, self._clock()))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an actor has accepted the socket; it may sleep by now."""
+        return self._tunnel.phase not in (Phase.CONNECTING, Phase.ACCEPTED)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client had better not be read from for now."""
+        tunnel = self._tunnel
+        if tunnel.phase is Phase.OPEN:
+            return self._lane is not None and self._lane.is_busy
+        if tunnel.phase is Phase.HIBERNATING:
+            return tunnel.unacked_bytes > EARLY_BYTES
+        return tunnel.held_bytes > EARLY_BYTES
+
+    def client_left(self, code: int, reason: str | None) -> None:
+        """Take note that the client is gone."""
+        self._do(self._tunnel.client_left(code, reason))
+
+    def fail(self, error: GatewayError) -> None:
+        """Close both sides with an error."""
+        self._do(self._tunnel.fail(error))
+
+    def let_go(self) -> None:
+        """End with the client's connection; only a close that has still to be told goes on."""
+        if self._tunnel.phase is not Phase.LEAVING:
+            self.client_left(1000, None)
+            self._release()
+
+    # One attempt
+
+    async def _attempt(self, route: Route) -> None:
+        """Ask the runner of the route.
+
+        Raises:
+            ActorStopped, SocketRefused, SocketOpenTimeout: it may be tried again.
+        """
+        await self._accept()
+        self.request_id = self._hub.attach_socket(self)
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            self._attach(route)
+            self._check_failure()
+            first, self._watch.woken_by_us = self._watch.woken_by_us, False
+            if first:
+                self._hub.note(_arrow(self._start.actor_id, route))
+            self._do(self._tunnel.connect(self._start))
+            await self._ask(route)
+            self._check_failure()
+        except BaseException:
+            self._do(self._tunnel.give_up())
+            self._detach()
+            self._forget()
+            raise
+        finally:
+            self._answer.cancel()
+            self._answer = None
+        self._do(self._tunnel.admit(self._clock()))
+
+    async def _ask(self, route: Route) -> None:
+        """Wait for the actor's answer, and see to it that its next start lists a socket that may hibernate."""
+        assert self._answer is not None
+        try:
+            limit_ms = settings.ENV.gateway_socket_open_ms
+            can_hibernate = await self._client.while_connected(self._answer, limit_ms / 1000)
+        except TimeoutError:
+            raise SocketOpenTimeout from None
+        self._kept = can_hibernate
+        if can_hibernate:
+            keeping = self._hub.pairs.keep(self._start.actor_id, route.generation, self.request_id)
+            if not await self._client.while_connected(keeping):
+                raise ActorStopped(actor_id=self._start.actor_id)
+
+    def _check_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    # The runner
+
+    def _attach(self, route: Route) -> None:
+        self._failure = None
+        self._lane = self._hub.lane(route.runner_id)
+        self._lane.join(self)
+        self._exchange = Exchange(route, math.inf, self._exchange_failed)
+        self._watch.join(self._exchange)
+
+    def _detach(self) -> None:
+        if self._lane is not None and self._exchange is not None:
+            self._watch.leave(self._exchange)
+            self._lane.leave(self)
+            self._lane = self._exchange = None
+
+    def _exchange_failed(self, error: GatewayError) -> None:
+        """The actor's life has ended: it stopped, or is no more."""
+        self._failure = error
+        if self._answer is not None:
+            if not self._answer.done():
+                self._answer.set_exception(error)
+        elif isinstance(error, ActorNotFound):
+            self._do(self._tunnel.destroyed())
+        else:
+            self._do(self._tunnel.stopped())
+
+    def take(self, runner_id: str, kind: ToServerTunnelMessageKind) -> None:
+        """Take a message of a runner. While the socket hibernates nobody knows yet which one it will be with."""
+        if self._lane is not None:
+            if self._lane.runner_id == runner_id:
+                self._do(self._tunnel.from_runner(kind))
+        elif self._tunnel.phase in (Phase.HIBERNATING, Phase.LEAVING):
+            data = kind.data if isinstance(kind, ToServerWebSocketMessage) else b""
+            self._stash_bytes += len(data) + _FRAME_BYTES
+            if self._stash_bytes <= STASH_BYTES:
+                self._stash.append((runner_id, kind))
+
+    def tunnel_lost(self) -> None:
+        """Take note that messages to the runner are lost. A runner that was asked is asked anew."""
+        self._settle(False, SocketUnheard())
+        self._do(self._tunnel.lost())
+
+    def tunnel_broken(self) -> None:
+        """Take note that messages of the runner are lost."""
+        self._settle(False, SocketUnheard())
+        if self.is_open:
+            self.fail(SocketTunnelLost())
+
+    def tunnel_silent(self) -> None:
+        """Take note that there has been no way to the runner for a while. A socket that may hibernate waits."""
+        if self.is_open and not self._kept:
+            self.fail(SocketTunnelTimeout())
+
+    def lapsed(self) -> None:
+        """Take note that a start may have missed this socket."""
+        if self._tunnel.phase is Phase.HIBERNATING:
+            self.fail(SocketNotKept())
+
+    def check(self, now: float) -> None:
+        """Take note of the time."""
+        self._do(self._tunnel.check(now))
+
+    # Hibernation
+
+    async def _resume(self) -> None:
+        """Wait until the actor is there again, wake it if there is a reason to, and take the socket up."""
+        changed = self._changed = asyncio.Event()
+        self._watch.listeners.append(changed.set)
+        try:
+            while self._tunnel.phase in (Phase.HIBERNATING, Phase.LEAVING):
+                route = await self._next_route(changed)
+                if route is not None and self._take_up(route):
+                    return
+        except (ActorNotFound, ActorDestroyedWhileWaiting):
+            self._do(self._tunnel.destroyed())
+        except GatewayError as error:
+            self._do(self._tunnel.fail(error))
+        finally:
+            self._watch.listeners.remove(changed.set)
+            self._changed = None
+
+    async def _next_route(self, changed: asyncio.Event) -> Route | None:
+        watch = self._watch
+        if watch.destroyed:
+            raise watch.gone()
+        if watch.route is not None:
+            return watch.route
+        if not self._tunnel.wants_actor:
+            changed.clear()
+            await changed.wait()
+            return None
+        if self._tunnel.phase is Phase.LEAVING:
+            await self._hub.pairs.leave(self.request_id)
+        return await until_connectable(Wait(watch, f"WebSocket {self._start.path}"[:180]))
+
+    def _take_up(self, route: Route) -> bool:
+        """Go on with the runner of the route; False if that life is over already."""
+        self._attach(route)
+        if self._failure is not None:
+            self._detach()
+            return False
+        stash, self._stash = self._stash, []
+        if self._stash_bytes > STASH_BYTES:
+            self.fail(SocketTunnelLost())
+        self._stash_bytes = 0
+        for runner_id, kind in stash:
+            if runner_id == route.runner_id:
+                self._do(self._tunnel.from_runner(kind))
+        self._do(self._tunnel.resume(self._clock()))
+        return True
+
+    async def _resume_soon(self, generation: int) -> None:
+        route = self._watch.route
+        if route is not None and route.generation == generation:
+            await asyncio.sleep(SAME_LIFE_SECONDS)
+        await self._resume()
+
+    # Effects
+
+    def _do(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if type(effect) is ToRunner:
+                if not self._send(effect):
+                    return None
+            elif type(effect) is ToClient:
+                if not self._outbox.put(effect):
+                    return self._do(self._tunnel.fail(SocketOverloaded()))
+            else:
+                self._do_rarely(effect)
+        return None
+
+    def _send(self, effect: ToRunner) -> bool:
+        """Send a message to the runner. False if that was impossible, and the socket is over."""
+        if self._lane is None:
+            return True
+        try:
+            self._lane.send(self._hub.frame(self.request_id, effect.index, effect.kind))
+        except TunnelOverloaded as error:
+            if self._tunnel.phase is not Phase.OVER:
+                self._do(self._tunnel.fail(error))
+                return False
+        return True
+
+    def _do_rarely(self, effect: Effect) -> None:
+        match effect:
+            case Accepted(can_hibernate):
+                self._settle(can_hibernate, None)
+            case Refused():
+                self._settle(False, SocketRefused())
+            case Close():
+                self._outbox.close(effect)
+            case Detach():
+                assert self._exchange is not None, "only an open socket hibernates"
+                generation = self._exchange.generation
+                self._detach()
+                spawn(self._resume_soon(generation))
+            case Wake():
+                if self._changed is not None:
+                    self._changed.set()
+            case Over():
+                self._release()
+
+    def _settle(self, can_hibernate: bool, error: GatewayError | None) -> None:
+        if self._answer is None or self._answer.done():
+            return
+        if error is not None:
+            self._answer.set_exception(error)
+        else:
+            self._answer.set_result(can_hibernate)
+
+    def _release(self) -> None:
+        """Let go of everything, once."""
+        if self._released:
+            return
+        self._released = True
+        self._detach()
+        self._forget()
+        if self._changed is not None:
+            self._changed.set()
+        self._hub.unwatch(self._watch)
+
+    def _forget(self) -> None:
+        self._hub.detach_socket(self.request_id)
+        if self._kept:
+            self._kept = False
+            self._hub.pairs.forget(self.request_id)
+
+
+def limits() -> Limits:
+    """Return the limits of a socket as they are configured."""
+    env = settings.ENV
+    return Limits(
+        unacked_bytes=env.gateway_socket_unacked_bytes, unacked_seconds=env.gateway_socket_unacked_ms / 1000
+    )
+
+
+def _arrow(actor_id: str, route: Route) -> Arrow:
+    return Arrow(
+        Participant.GATEWAY,
+        Participant.RUNNER,
+        "websocket open",
+        via=(Participant.RUNNER_WS,),
+        actor_id=actor_id,
+        generation=route.generation,
+        data={"runner_id": route.runner_id},
+    )

@@ -1,0 +1,168 @@
+"""The gateway's WebSocket consumer: a client's WebSocket to its actor (PROTOCOL §5.4 to §5.6, §8)."""
+
+import asyncio
+import logging
+
+from gateway import admission
+from gateway.client import Client, ClientGone
+from gateway.errors import SocketGoingAway
+from gateway.hub import open_hub
+from gateway.outbox import Outbox
+from gateway.proxied_socket import ProxiedSocket
+from gateway.resolving import resolve
+from gateway.routing import Target, selected, socket_target
+from gateway.socket_tunnel import Close
+from gateway.tunnel import request_start
+from orchestrator import lifespan
+from orchestrator.consumers import LeanConsumer
+from orchestrator.errors import OrchestratorError
+from orchestrator.ids import new_id
+from runners.protocol.messages import ToClientWebSocketOpen
+
+logger = logging.getLogger(__name__)
+
+ROOM_SECONDS = 0.02
+"""While a client is not to be read from, it is looked this often whether that has changed."""
+NO_CODE = 1000
+"""What an actor hears of a client that has closed without a code, or vanished (PROTOCOL §5.5)."""
+_SILENT = {1005, 1006}
+
+_open: set["GatewaySocket"] = set()
+
+
+class GatewaySocket(LeanConsumer):
+    """One client's WebSocket, from its handshake to its close."""
+
+    async def serve(self) -> None:
+        """Carry messages both ways until either side, or the gateway, ends it."""
+        await self.receive()  # websocket.connect
+        self.ray_id = new_id()
+        self._accepted = False
+        self._outbox = Outbox()
+        self._ending: OrchestratorError | None = None
+        self._closed = asyncio.Event()
+        self._client = client = Client(self._read)
+        self._socket = ProxiedSocket(client, self._outbox, self.ray_id, self._accept)
+        client.listen()
+        _open.add(self)
+        try:
+            close = await self._carry(client)
+            if close is not None:
+                await self._accept()
+                await self.send_message({"type": "websocket.close", "code": close.code, "reason": close.reason})
+        finally:
+            client.leave()
+            self._socket.let_go()
+            _open.discard(self)
+            self._closed.set()
+
+    async def _carry(self, client: Client) -> Close | None:
+        """Hold the conversation; return how to close it, None if the client is gone."""
+        try:
+            admission.check_head(self.scope)
+            target = self._target()
+            with admission.client(self.scope):
+                if isinstance(target.actor, str):
+                    actor_id = target.actor
+                else:
+                    actor_id = await client.while_connected(resolve(target))
+                with admission.socket_of(actor_id):
+                    await self._socket.open(self._opening(actor_id, target), target.skip_ready_wait)
+                    return await self._write_to(client)
+        except ClientGone:
+            return self._left()
+        except OrchestratorError as error:
+            return self._failed(error)
+        except Exception:
+            logger.exception("WebSocket failed", extra={"action": "gateway_socket", "ray_id": self.ray_id})
+            return self._failed(OrchestratorError())
+
+    def _left(self) -> Close | None:
+        """Return how to close it although nobody is listened to any more: not at all, if the client has left."""
+        return None if self._ending is None else self._failed(self._ending)
+
+    def _failed(self, error: OrchestratorError) -> Close:
+        return Close(error.close_code, error.close_reason(self.ray_id))
+
+    def _target(self) -> Target:
+        scope = self.scope
+        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        query = scope["query_string"].decode("latin-1")
+        return socket_target(raw.decode("latin-1"), query, named, scope.get("subprotocols", []))
+
+    def _opening(self, actor_id: str, target: Target) -> ToClientWebSocketOpen:
+        as_request = request_start(actor_id, "GET", target.path, self.scope["headers"], b"", self.ray_id)
+        return ToClientWebSocketOpen(actor_id, target.path, as_request.headers)
+
+    async def _accept(self) -> None:
+        if not self._accepted:
+            self._accepted = True
+            subprotocol = selected(self.scope.get("subprotocols", []))
+            await self.send_message({"type": "websocket.accept", "subprotocol": subprotocol})
+
+    def end(self) -> None:
+        """Close because this process ends. Who still waits for the actor waits no longer."""
+        self._ending = SocketGoingAway()
+        if self._socket.is_open:
+            self._socket.fail(self._ending)
+        else:
+            self._client.leave()
+
+    async def wait_closed(self) -> None:
+        """Return once nothing more is done here."""
+        await self._closed.wait()
+
+    # From the client
+
+    async def _read(self) -> None:
+        while True:
+            message = await self.receive()
+            if message["type"] == "websocket.disconnect":
+                code, reason = message.get("code", 1005), message.get("reason")
+                return self._socket.client_left(*((NO_CODE, None) if code in _SILENT else (code, reason or None)))
+            data = message.get("bytes")
+            if data is None:
+                self._socket.from_client(message["text"].encode(), False)
+            else:
+                self._socket.from_client(data, True)
+            if self._socket.is_busy:
+                await self._room()
+
+    async def _room(self) -> None:
+        while self._socket.is_busy:  # noqa: ASYNC110 (what it waits for is spread over sockets and processes)
+            await asyncio.sleep(ROOM_SECONDS)
+
+    # To the client
+
+    async def _write_to(self, client: Client) -> Close | None:
+        """Write to the client until it is gone, or until it is to be closed and has read enough."""
+        gone, writer = client.listen(), asyncio.create_task(self._write())
+        cut = self._outbox.cut
+        try:
+            await asyncio.wait((gone, writer, cut), return_when=asyncio.FIRST_COMPLETED)
+            return self._left() if gone.done() else self._outbox.closing
+        finally:
+            writer.cancel()
+
+    async def _write(self) -> None:
+        while (message := await self._outbox.next()) is not None:
+            if message.binary:
+                await self.send_message({"type": "websocket.send", "bytes": message.data})
+            else:
+                text = message.data.decode(errors="replace")
+                await self.send_message({"type": "websocket.send", "text": text})
+
+
+async def _close_all() -> None:
+    """Send every client away when the process ends, and forget their rows."""
+    ending = list(_open)
+    for socket in ending:
+        socket.end()
+    await asyncio.gather(*(socket.wait_closed() for socket in ending))
+    hub = open_hub()
+    if hub is not None:
+        await hub.pairs.end()
+
+
+lifespan.on_shutdown(_close_all, first=True)  # while runners still hear of it

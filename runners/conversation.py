@@ -1,0 +1,368 @@
+"""What a runner and the engine say to each other over one socket, from the init on (PROTOCOL §4).
+
+A shell around `connection.py`. The read loop never waits for a decision: tunnel frames are forwarded at once,
+events go to mailboxes and are kept until the actor workflow has committed them. Everything that is sent goes
+through one queue.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import partial
+
+from django.conf import settings
+from django.utils import timezone
+
+from orchestrator.bus import get_bus
+from orchestrator.consumers import Receive, Send
+from orchestrator.db import run_db
+from orchestrator.errors import BusOverloaded, OrchestratorError
+from orchestrator.ids import is_id
+from orchestrator.workflow.mailbox import postman
+from runners import channel, forwarding, services, sockets
+from runners.background import spawn
+from runners.command_feed import CommandFeed
+from runners.connection import MAX_UNDER_WAY, Events, Evicted, NotReading, PingTimeout
+from runners.delivery import Deliveries, request_begun_by
+from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.links import Flag, Links
+from runners.protocol import codec
+from runners.protocol.messages import (
+    ActorCheckpoint,
+    EventWrapper,
+    ProtocolMetadata,
+    ToClient,
+    ToClientAckEvents,
+    ToClientInit,
+    ToClientPing,
+    ToServerAckCommands,
+    ToServerEvents,
+    ToServerInit,
+    ToServerKvRequest,
+    ToServerPong,
+    ToServerStopping,
+    ToServerTunnelMessage,
+)
+from runners.send_queue import SendQueue
+from runners.services import Registration
+from runners.skipped import Skipped
+from runners.storage_desk import StorageDesk
+
+logger = logging.getLogger(__name__)
+
+PING_JITTER_MS = 127
+ACK_DELAY_SECONDS = 0.05
+"""Acks gather for this long; the npm client looks through its unacknowledged events one by one."""
+LONG_FRAME_BYTES = 64 * 1024
+"""From this length on a frame is decoded in a thread: it may hold a hundred thousand events."""
+EVENTS_AT_ONCE = 200
+"""So many events are passed on before other connections get their turn."""
+
+
+class Conversation:
+    """A registered runner on one socket. It lasts until it is ended from either side."""
+
+    def __init__(
+        self, registration: Registration, socket_id: str, protocol_version: int, receive: Receive, send: Send
+    ) -> None:
+        self.runner_id = registration.runner_id
+        self.protocol_version = protocol_version
+        self._socket_id = socket_id
+        self._registration = registration
+        self._receive, self._send = receive, send
+        self._queue = SendQueue(self._send_frame, overflow=lambda: self.end(NotReading()))
+        self._ended: asyncio.Future[OrchestratorError | None] = asyncio.get_running_loop().create_future()
+        self._skipped = Skipped(self.runner_id)
+        self._in_hand = False  # a frame of it is being dealt with, and it waits for us
+        self._stopping = False  # it has said that it goes away
+        self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
+        self._decided = asyncio.Event()  # some of them were, since it was cleared
+        self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
+        self._deliveries = Deliveries()
+        self._links = Links()
+        self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
+        self._pong_at = time.monotonic()
+        self._rtt_ms = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._acknowledged: dict[tuple[str, int | None], int] = {}  # commands: (actor, generation) -> index
+
+    async def hold(self) -> OrchestratorError | None:
+        """Say the init and go on to the end; return why it is to be closed, None if the runner has closed it."""
+        self._say(self._init_message())  # first of all, whatever the bus brings (PROTOCOL §0, 6)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
+            sockets.hold(self.runner_id, self)
+            tasks = [asyncio.create_task(job) for job in (self._write(), self._ping(), self._read())]
+            self._post({"t": "connected", "socket_id": self._socket_id})
+            if self._registration.reused:
+                self._say_ping()  # its pong comes after all that the runner repeats
+            else:
+                self._feed.catch_up()
+            return await self._ended
+        finally:
+            self._take_no_more()
+            self._desk.close()
+            self._skipped.report()
+            if self._ack_timer:
+                self._ack_timer.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._account_for_requests()
+
+    def _account_for_requests(self) -> None:
+        """Have gateways send again what the runner cannot have had, and tell them what it may not have had."""
+        unsent = {begun: frame for frame in self._queue.unsent() if (begun := request_begun_by(frame)) is not None}
+        for frame in unsent.values():
+            spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
+        replaced = self._ended.done() and isinstance(self._ended.result(), Evicted)
+        is_back = replaced or sockets.local_socket(self.runner_id) is not None
+        for request in self._deliveries.unproven() - unsent.keys():
+            forwarding.tell_unproven(self.runner_id, request, is_back=is_back)
+
+    def _init_message(self) -> ToClientInit:
+        registration = self._registration
+        grace = _milliseconds(registration.drain_grace) if registration.serverless else None
+        metadata = ProtocolMetadata(settings.ENV.runner_lost_ms, _milliseconds(registration.actor_stop), grace)
+        return ToClientInit(self.runner_id, metadata)
+
+    def end(self, error: OrchestratorError | None) -> None:
+        """End the conversation; what gateways have for the runner from now on waits for its next socket."""
+        if not self._ended.done():
+            self._ended.set_result(error)
+            self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        get_bus().unsubscribe(channel.runner_channel(self.runner_id), self._on_bus)
+        sockets.let_go(self.runner_id, self)
+        for gateway_id in self._links.gateways():
+            forwarding.tell_standing(self.runner_id, gateway_id, self._links, Flag.GONE)
+        self._links = Links()
+
+    # From the runner
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "websocket.disconnect":
+                    return self.end(None)
+                self._in_hand = True
+                try:
+                    await self._take(message.get("bytes"))
+                except TunnelPayloadTooLarge:
+                    raise
+                except RunnerProtocolError as error:
+                    self._skipped.note(error)
+                finally:
+                    self._in_hand = False
+        except OrchestratorError as error:
+            self.end(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("read loop failed", extra={"action": "read_failed", "runner_id": self.runner_id})
+            self.end(OrchestratorError())
+
+    async def _take(self, frame: bytes | None) -> None:
+        """Take a frame; None stands for a text frame.
+
+        Raises:
+            TunnelPayloadTooLarge: it costs the connection.
+            RunnerProtocolError: it means nothing, and is to be skipped (DESIGN §11).
+        """
+        if not frame:
+            raise RunnerProtocolError("text or empty frame")
+        if frame[0] == forwarding.TUNNEL_TAG:
+            return await forwarding.forward(self.runner_id, frame, self.protocol_version, self._links)
+        if frame[:1] == codec.KV_TAG:
+            return self._desk.take(frame)
+        if len(frame) < LONG_FRAME_BYTES:
+            message = codec.decode_to_server(frame, self.protocol_version)
+        else:
+            message = await asyncio.to_thread(codec.decode_to_server, frame, self.protocol_version)
+        match message:
+            case ToServerPong(ts_ms):
+                self._pong_at = time.monotonic()
+                self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
+                self._deliveries.ponged(ts_ms)
+                self._links.ponged(ts_ms)
+                self._feed.ponged()
+            case ToServerEvents(events):
+                await self._hear(events)
+            case ToServerAckCommands(checkpoints):
+                self._acknowledge(checkpoints)
+            case ToServerStopping():
+                if not self._stopping:  # said again, it is noticed with the pings
+                    self._stopping = True
+                    self._ask_to_drain()
+            case ToServerInit():
+                raise RunnerProtocolError("a second init")
+            case ToServerTunnelMessage() | ToServerKvRequest():
+                raise AssertionError("these frames are not decoded here")
+        return None
+
+    async def _hear(self, events: Sequence[EventWrapper]) -> None:
+        """Pass events on, no faster than they are decided: a flood of them fills nobody else's mailbox."""
+        for first in range(0, len(events), EVENTS_AT_ONCE):
+            while not self._events.room:
+                self._decided.clear()
+                await self._decided.wait()
+            for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], timezone.now()):
+                if signal["report"]["t"] == "stopped":
+                    self._desk.after(actor_id, partial(_post_event, actor_id, signal))
+                else:
+                    _post_event(actor_id, signal)
+            await asyncio.sleep(0)
+
+    def _acknowledge(self, checkpoints: Iterable[ActorCheckpoint]) -> None:
+        """Keep the runner's acks for the next ping; those beyond a number it sends again, as is its habit."""
+        anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
+        for one in checkpoints:
+            if is_id(one.actor_id) and len(self._acknowledged) < MAX_UNDER_WAY:
+                self._acknowledged[one.actor_id, None if anonymous else one.generation] = one.index
+
+    def _ask_to_drain(self) -> None:
+        self._post({"t": "drain", "grace_ms": _milliseconds(self._registration.drain_grace), "by": "runner"})
+
+    # From other processes
+
+    def _on_bus(self, payload: bytes) -> None:
+        match channel.decode(payload):
+            case channel.TunnelFrame(frame):
+                self._write_or_give_back(frame)
+            case channel.Frames(gateway_id, _, _, frames) as message:
+                if self._links.take(message):
+                    for frame in frames:
+                        self._write_or_give_back(frame)
+                elif self._links.is_broken(gateway_id):
+                    forwarding.tell_standing(self.runner_id, gateway_id, self._links)
+            case channel.Probe(gateway_id):
+                forwarding.tell_standing(self.runner_id, gateway_id, self._links)
+            case channel.LogEntry() as entry:
+                self._feed.hear(entry)
+            case channel.Processed(events):
+                self._events.processed(events)
+                self._decided.set()
+                if self._ack_timer is None:
+                    loop = asyncio.get_running_loop()
+                    self._ack_timer = loop.call_later(ACK_DELAY_SECONDS, self._send_acks)
+            case channel.Evict(keep):
+                if not keep:
+                    self.end(Evicted())
+                elif keep != self._socket_id:
+                    spawn(self._make_way())
+
+    async def _make_way(self) -> None:
+        """End if another socket is the runner's now. The one that is to be kept may also have been before this."""
+        if not await run_db(services.holds_socket, runner_id=self.runner_id, socket_id=self._socket_id):
+            self.end(Evicted())
+
+    def _send_acks(self) -> None:
+        self._ack_timer = None
+        if acks := self._events.take_acks():
+            self._say(ToClientAckEvents(acks))
+
+    # To the runner
+
+    def _write_or_give_back(self, frame: bytes) -> None:
+        try:
+            self.write(frame)
+        except BusOverloaded:
+            spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
+
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written to the runner."""
+        return self._queue.pending_bytes
+
+    def write(self, frame: bytes) -> None:
+        """Queue a tunnel frame for the runner.
+
+        Raises:
+            BusOverloaded: too much waits already, as the runner does not read.
+        """
+        self._queue.offer(frame)
+        self._deliveries.sent(frame)
+        self._links.wrote(frame)
+
+    def _say(self, message: ToClient) -> None:
+        self._queue.put(codec.encode_to_client(message, self.protocol_version))
+
+    def _say_ping(self) -> None:
+        now_ms = _now_ms()
+        self._deliveries.pinged(now_ms)
+        self._links.pinged(now_ms)
+        self._say(ToClientPing(now_ms))
+
+    async def _send_frame(self, frame: bytes) -> None:
+        await self._send({"type": "websocket.send", "bytes": frame})
+
+    async def _write(self) -> None:
+        try:
+            await self._queue.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # whatever the server raises for a closed socket
+            self.end(None)
+
+    # Time
+
+    async def _ping(self) -> None:
+        """Ping, and once per ping look for what a lost message may have hidden (DESIGN §2, rule 4)."""
+        env = settings.ENV
+        while True:
+            await asyncio.sleep((env.runner_ping_interval_ms + random.uniform(0, PING_JITTER_MS)) / 1000)
+            if self._in_hand:  # its pongs wait behind what we have not dealt with
+                self._pong_at = time.monotonic()
+            self._skipped.report()
+            silent_ms = int((time.monotonic() - self._pong_at) * 1000)
+            if silent_ms > env.runner_ping_timeout_ms:
+                return self.end(PingTimeout())
+            self._say_ping()
+            try:
+                await self._heartbeat(silent_ms)
+            except Exception:  # a database that is away for a moment costs no connection
+                logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
+
+    async def _heartbeat(self, silent_ms: int) -> None:
+        if self._acknowledged:  # there is no hurry: what has taken effect has left the log by itself
+            marks = [(*life, index) for life, index in self._acknowledged.items()]
+            self._acknowledged.clear()
+            await run_db(services.acknowledge_commands, runner_id=self.runner_id, checkpoints=marks)
+        standing = await run_db(
+            services.heartbeat,
+            runner_id=self.runner_id,
+            socket_id=self._socket_id,
+            silent_ms=silent_ms,
+            rtt_ms=self._rtt_ms,
+        )
+        if standing is None:
+            return self.end(Evicted())
+        self._feed.look(standing.newest_seq)
+        if self._stopping and not standing.drains:
+            self._ask_to_drain()
+        now = timezone.now()
+        waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
+        for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
+            _post_event(actor_id, signal)
+        return None
+
+    def _post(self, signal: dict[str, object]) -> None:
+        postman.post("runners", self.runner_id, signal)
+
+
+def _post_event(actor_id: str, signal: dict[str, object]) -> None:
+    postman.post("actors", actor_id, signal)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _milliseconds(length: timedelta) -> int:
+    return int(length.total_seconds() * 1000)
