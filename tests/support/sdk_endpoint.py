@@ -247,6 +247,7 @@ def main() -> None:
             total_slots=options.slots,
             version=options.version,
             key=options.key,
+            token=options.token,
         )
         asyncio.run(runner.run())
     else:
@@ -262,6 +263,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--slots", type=int, default=100)
     options.add_argument("--version", type=int, default=1)
     options.add_argument("--key")
+    options.add_argument("--token")
     return options.parse_args()
 
 
