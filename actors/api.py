@@ -7,7 +7,9 @@ from django.http import HttpRequest
 from ninja import Router
 
 from actors import selectors, services, storage
+from actors.budget import budgets
 from actors.errors import ActorNotFound, InvalidInput, TooManyActorIds
+from actors.explain import explain
 from actors.lifecycle import CrashPolicy
 from actors.models import Actor
 from actors.schemas import (
@@ -17,18 +19,24 @@ from actors.schemas import (
     ActorOfKey,
     Actors,
     ActorsQuery,
+    Explanation,
     KeyedActorBody,
     NewActor,
     StoredValue,
+    TimelineAnswer,
+    TimelineQuery,
 )
 from actors.selectors import actor_json, actors_json
+from actors.timeline import actor_timeline
 from orchestrator.api.schemas import Done, pagination
 from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId, PathText
 from orchestrator.api.token import CLIENT, READ
 from orchestrator.datacenters import check_datacenters
 from orchestrator.errors import BadRequest
+from orchestrator.moments import from_ms
 from orchestrator.namespaces import find_namespace
 from orchestrator.paging import Position
+from orchestrator.pictures import entry_json, mermaid
 from runners.selectors import list_actor_names, names_json
 
 MAX_IDS = 32
@@ -124,6 +132,30 @@ def reschedule_actor(
     """Ask for a fresh start of an actor."""
     services.reschedule_actor(actor=_actor(actor_id, query))
     return {}
+
+
+@router.get("/actors/{actor_id}/explain", auth=READ, response=Explanation, operation_id="actors_explain")
+def explain_actor(request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace]) -> dict[str, Any]:
+    """Say why an actor is where it is, what was tried, and what would unblock it."""
+    return {"explanation": explain(_actor(actor_id, query))}
+
+
+@router.get("/actors/{actor_id}/timeline", auth=READ, response=TimelineAnswer, operation_id="actors_timeline")
+def show_timeline(request: HttpRequest, actor_id: PathId, query: FromQuery[TimelineQuery]) -> dict[str, Any]:
+    """Show what happened to an actor, oldest first: its newest arrows, and those of the runners that served it."""
+    actor = _actor(actor_id, query)
+    entries = actor_timeline(
+        actor.pk,
+        last=query.limit,
+        generation=query.generation,
+        since=None if query.since_ts is None else from_ms(query.since_ts),
+        until=None if query.until_ts is None else from_ms(query.until_ts),
+    )
+    return {
+        "arrows": [entry_json(entry) for entry in entries],
+        "wakes": [wake.as_json() for wake in budgets(entries)],
+        "mermaid": mermaid(entries),
+    }
 
 
 @router.get("/actors/{actor_id}/kv/keys/{key}", auth=READ, response=StoredValue, operation_id="actors_kv_get")

@@ -79,6 +79,13 @@ class Actor(models.Model):
     version = models.PositiveBigIntegerField(default=0)
 
     class Meta:
+        permissions = [
+            ("wake_actor", "Can wake actors"),
+            ("sleep_actor", "Can put actors to sleep"),
+            ("destroy_actor", "Can destroy actors"),
+            ("reschedule_actor", "Can give actors a fresh start"),
+            ("reset_actor", "Can end the backoff of actors"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["namespace", "name", "key"],
@@ -126,6 +133,10 @@ class Actor(models.Model):
                 name="actor_demand",
                 condition=Q(status__in=["pending", "starting", "running", "stopping"]),
             ),
+            # For the admin's lists, the newest first:
+            models.Index(fields=["status", "-id"], name="actor_by_status"),
+            models.Index(fields=["namespace", "-id"], name="actor_by_namespace"),
+            models.Index(fields=["namespace", "pool_name", "-id"], name="actor_by_pool"),
         ]
 
     def __str__(self) -> str:

@@ -19,7 +19,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from orchestrator.access import Scope
-from orchestrator.models import AccessToken, Namespace, SetAsideSignal, TimelineEntry
+from orchestrator.models import AccessToken, AuditEntry, Namespace, SetAsideSignal, TimelineEntry
+from orchestrator.pages import KeysetChangeList
 from orchestrator.pictures import table
 from orchestrator.tokens import create_token, revoke_token
 
@@ -41,8 +42,15 @@ else:
 class ReadOnlyAdmin(AnyModelAdmin):
     """Rows to look at: nothing can be added, changed or deleted."""
 
+    change_list_template = "torpor/change_list.html"
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # they count
+    sortable_by = ()
     list_per_page = 50
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        """Page by key."""
+        return KeysetChangeList
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody may."""
@@ -252,3 +260,14 @@ class SetAsideSignalAdmin(ReadOnlyAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whoever may delete such signals may."""
         return admin.ModelAdmin.has_delete_permission(self, request, obj)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin):
+    """What was done by hand, the newest first."""
+
+    list_display = ("when", "user", "action", "model", "target", "outcome")
+    list_display_links = ("when",)
+    search_fields = ("=user", "=target")
+    search_help_text = "a user's name, or the whole id of what was touched"
+    when = moment("at", "when")

@@ -1,4 +1,4 @@
-"""Rows that every house uses: namespaces, the timeline, and signals that were set aside."""
+"""Rows that every house uses: namespaces, the timeline, signals that were set aside, and the audit."""
 
 from django.db import models
 
@@ -94,3 +94,21 @@ class SetAsideSignal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workflow} {self.key}"
+
+
+class AuditEntry(models.Model):
+    """What somebody has done by hand: written before it is done, so that nothing is done without it."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(auto_now_add=True)
+    user = models.CharField(max_length=150)  # the name, which outlives the account
+    action = models.CharField(max_length=32)
+    model = models.CharField(max_length=32)
+    target = models.CharField(max_length=64)
+    outcome = models.CharField(max_length=200, default="asked for")
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.action} {self.target}"

@@ -39,12 +39,16 @@ class Environment(BaseSettings):
     valid_hosts: str = ""  # comma-separated: where runners may connect, with or without port; empty: anywhere
     admin_token: str = ""
     auth: Literal["", "required"] = ""  # required: a token is asked for even if there is no admin's
+    tracing: bool = False  # spans of requests to actors, for OpenTelemetry
+    metrics: Path | None = None  # where the processes of one machine count; default: in the state directory
+    log_format: Literal["line", "json"] = "line"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
     shards: int = Field(default=16, ge=1, le=4096)
     batch_signals: int = Field(default=16, ge=1, le=4096)  # signals one turn of the pump takes
     lock_lease_ms: int = Field(default=3_000, ge=100)
     sweep_interval_ms: int = Field(default=1_000, ge=50)
+    timeline_days: float = Field(default=7, ge=0)  # arrows are kept this long; 0: for ever
 
     runner_ping_interval_ms: int = Field(default=3_000, ge=50)
     runner_ping_timeout_ms: int = Field(default=15_000, ge=100)
@@ -151,6 +155,7 @@ def _read_environment() -> Environment:
 
 ENV = _read_environment()
 STATE_DIR = ENV.state.resolve()
+METRICS_DIR = (ENV.metrics or STATE_DIR / "metrics").resolve()
 REDIS_URL = ENV.redis_url or embedded.redis_url(STATE_DIR)
 
 
@@ -200,6 +205,7 @@ INSTALLED_APPS = [
     "runners",
     "actors",
     "gateway",
+    "console",
     "channels",
     "ninja",
     "django.contrib.admin",
@@ -241,8 +247,12 @@ CHANNEL_LAYERS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "orchestrator.logs.JsonFormatter"},
+    },
+    "filters": {"ray": {"()": "orchestrator.logs.RayFilter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": ENV.log_format, "filters": ["ray"]}},
     "root": {"handlers": ["stderr"], "level": ENV.log_level},
     "loggers": {
         "django.server": {"level": "WARNING"},

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from django.conf import settings
 from django.utils import timezone
 
+from orchestrator import metrics
 from orchestrator.bus import get_bus
 from orchestrator.consumers import Receive, Send
 from orchestrator.db import run_db
@@ -104,6 +105,8 @@ class Conversation:
         """Say the init and go on to the end; return why it is to be closed, None if the runner has closed it."""
         self._say(self._init_message())  # first of all, whatever the bus brings (PROTOCOL §0, 6)
         tasks: list[asyncio.Task[None]] = []
+        metrics.RUNNER_SOCKETS.inc()
+        metrics.start_flushing()
         try:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
             sockets.hold(self.runner_id, self)
@@ -116,6 +119,7 @@ class Conversation:
             return await self._ended
         finally:
             self._take_no_more()
+            metrics.RUNNER_SOCKETS.dec()
             self._desk.close()
             self._skipped.report()
             if self._ack_timer:
@@ -189,6 +193,8 @@ class Conversation:
         if not frame:
             raise RunnerProtocolError("text or empty frame")
         if frame[0] == forwarding.TUNNEL_TAG:
+            metrics.FRAMES_FROM_RUNNERS.n += 1
+            metrics.BYTES_FROM_RUNNERS.n += len(frame)
             return await forwarding.forward(self.runner_id, frame, self.protocol_version, self._links)
         if frame[:1] == codec.KV_TAG:
             return self._desk.take(frame)
@@ -298,6 +304,8 @@ class Conversation:
             BusOverloaded: too much waits already, as the runner does not read.
         """
         self._queue.offer(frame)
+        metrics.FRAMES_TO_RUNNERS.n += 1
+        metrics.BYTES_TO_RUNNERS.n += len(frame)
         self._deliveries.sent(frame)
         self._links.wrote(frame)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import redis
 from django.conf import settings
 from django.db import connection
 
@@ -20,11 +21,13 @@ from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db, run_db_in
 from orchestrator.ids import new_id
 from orchestrator.tokens import ticket
+from orchestrator.workflow import echo
 from orchestrator.workflow.mailbox import postman
 from runners import claims, polls
 from runners.claims import Claimed
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.outbound import make_client
+from runners.pool_tasks import CONNECTORS
 from runners.sse import EventStream, EventTooLong
 from runners.start_request import (
     BODY_EXCERPT,
@@ -77,7 +80,10 @@ class Connector(LeanConsumer):
         keeper = asyncio.create_task(self._keep_looking())
         try:
             while True:
-                await self.receive()
+                message = await self.receive()
+                if message["type"] == "echo":
+                    with contextlib.suppress(redis.RedisError):  # who asked will ask again
+                        await run_db(echo.answer, CONNECTORS)
                 self._hint.set()
         finally:
             keeper.cancel()

@@ -181,20 +181,6 @@ def disconnect(*, runner_id: str, socket_id: str) -> None:
         mailbox.post_on_commit(RUNNERS, runner_id, {"t": "disconnected", "socket_id": socket_id})
 
 
-def drain_runner(*, runner: Runner, grace: timedelta | None = None) -> None:
-    """Give a runner no more actors and, after its pool's grace or this one, evict it."""
-    if grace is None:
-        pool = RunnerConfig.objects.filter(namespace_id=runner.namespace_id, name=runner.name, deleted_at=None)
-        grace = drain_grace(pool.first())
-    grace_ms = int(grace.total_seconds() * 1000)
-    mailbox.post(RUNNERS, runner.pk, {"t": "drain", "grace_ms": grace_ms, "by": "operator"})
-
-
-def evict_runner(*, runner: Runner) -> None:
-    """Take a runner's actors off and close its socket, not to reconnect."""
-    mailbox.post(RUNNERS, runner.pk, {"t": "evict", "by": "operator"})
-
-
 def command_log(*, runner_id: str, after_seq: int) -> tuple[int, list[Command]]:
     """Return the newest seq of the runner's command log, and what the log still has after `after_seq`, in order.
 

@@ -45,6 +45,8 @@ OPERATIONS = {
     ("post", "/actors/{actor_id}/sleep"): Right.CLIENT,
     ("post", "/actors/{actor_id}/reschedule"): Right.CLIENT,
     ("get", "/actors/{actor_id}/kv/keys/{key}"): Right.READ,
+    ("get", "/actors/{actor_id}/explain"): Right.READ,
+    ("get", "/actors/{actor_id}/timeline"): Right.READ,
     ("get", "/runners"): Right.READ,
     ("get", "/runners/names"): Right.READ,
     ("get", "/envoys"): Right.READ,
@@ -56,7 +58,7 @@ OPERATIONS = {
 }
 NOT_NAMESPACED = {"/health/fanout", "/datacenters", "/namespaces"}  # open to the tokens of every namespace
 SOCKETS = {Destination.ACTOR: Right.CLIENT, Destination.RUNNER: Right.RUNNER}
-PAGES = {"/": OPEN, "/openapi.json": OPEN, "/docs": OPEN}
+PAGES = {"/": OPEN, "/openapi.json": OPEN, "/docs": OPEN, "/ready": OPEN, "/metrics": Right.ADMIN}
 CALLERS = {
     "nobody": (),
     "wrong": (),
@@ -98,7 +100,8 @@ def test_every_page_has_a_rule():
     documented = {path.lstrip("/") for _, path in OPERATIONS}
     pages |= {f"/{pattern.pattern}" for pattern in ninja.url_patterns if _plain(pattern) not in documented}
     assert pages - {"/"} == set(PAGES) - {"/"}
-    assert len(urls.urlpatterns) == 3  # the root, the admin and the API
+    groups = [pattern for pattern in urls.urlpatterns if not isinstance(pattern, URLPattern)]
+    assert len(groups) == 3  # the admin and the console, which ask for a login, and the API
 
 
 def _plain(pattern):
@@ -128,8 +131,12 @@ def test_an_endpoint_is_open_to_those_with_the_right(secrets, redis_url, monkeyp
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_that_tell_nothing_are_open_to_everybody(secrets, path):
-    assert Management(None).send("GET", path).status in (200, 308)
+def test_a_page_is_open_to_those_with_the_right(secrets, redis_url, monkeypatch, path):
+    monkeypatch.setattr(echo, "WAIT_SECONDS", 0)  # no worker runs
+    for caller, rights in CALLERS.items():
+        headers = {} if secrets[caller] is None else {"authorization": f"Bearer {secrets[caller]}"}
+        answer = Client().get(path, headers=headers)
+        assert (answer.status_code == 403) is not (PAGES[path] is OPEN or PAGES[path] in rights), caller
 
 
 @pytest.fixture

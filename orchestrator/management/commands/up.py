@@ -170,6 +170,7 @@ class _Run:
             await self._start_store()
         if await self._supervisor.run(self._plan.prepare()) != 0:
             raise BootFailed("the stores could not be made ready")
+        embedded.forget_counts(settings.ENV.metrics or self._plan.state / "metrics")
         for spec in self._plan.engine():
             self._supervisor.start(spec)
         try:
@@ -199,7 +200,8 @@ class _Run:
 
 
 def _welcome(plan: Plan, first_run: bool) -> str:
-    lines = ["Torpor is ready.", "", f"  engine  {plan.url}", f"  admin   {plan.url}/admin/"]
+    pages = [f"  engine  {plan.url}", f"  admin   {plan.url}/admin/", f"  console {plan.url}/console/"]
+    lines = ["Torpor is ready.", "", *pages]
     if plan.password_file.exists():
         password = plan.password_file.read_text().strip() if first_run else f"(in {plan.password_file})"
         lines.append(f"  login   admin / {password}")

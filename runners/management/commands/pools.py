@@ -8,8 +8,9 @@ from django.core.management.base import CommandError
 
 from orchestrator.namespaces import find_namespace
 from orchestrator.verbs import LIMIT, Verbs
-from runners import configs, services
+from runners import configs
 from runners.models import RunnerConfig
+from runners.operations import drain_runner
 from runners.selectors import config_json, list_configs, list_configs_by_name, list_runners
 
 COLUMNS = ("name", "kind", "url", "slots_per_runner", "max_runners", "desired", "error")
@@ -72,7 +73,7 @@ class Command(Verbs):
             after=None,
         )
         runners = {row.pk: row for row in rows}
-        self.work_through(list(runners), "told to drain", lambda id_: services.drain_runner(runner=runners[id_]))
+        self.work_through(list(runners), "told to drain", lambda id_: drain_runner(runners[id_]))
 
     def do_destroy(self, options: dict[str, Any]) -> None:
         """Remove a pool's configuration. Its actors stay; runners the engine has started are drained."""

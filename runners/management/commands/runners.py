@@ -9,8 +9,8 @@ from django.core.management.base import CommandError
 
 from orchestrator.namespaces import find_namespace
 from orchestrator.verbs import LIMIT, Verbs, add_choice, chosen
-from runners import services
 from runners.models import Runner
+from runners.operations import drain_runner, evict_runner
 from runners.selectors import list_runners, list_runners_by_id, runner_json
 
 FILTERS = {"pool": "of this pool"}
@@ -56,11 +56,11 @@ class Command(Verbs):
     def do_drain(self, options: dict[str, Any]) -> None:
         """Give runners no more actors, and evict them when theirs have gone or the grace is over."""
         grace = None if options["grace"] is None else timedelta(seconds=options["grace"])
-        self._each(options, "told to drain", lambda row: services.drain_runner(runner=row, grace=grace))
+        self._each(options, "told to drain", lambda row: drain_runner(row, grace))
 
     def do_evict(self, options: dict[str, Any]) -> None:
         """Close runners' sockets at once; their actors start elsewhere as their crash policy says."""
-        self._each(options, "told to go", lambda row: services.evict_runner(runner=row))
+        self._each(options, "told to go", evict_runner)
 
     def _each(self, options: dict[str, Any], done: str, act: Callable[[Runner], None]) -> None:
         rows = {row.pk: row for row in self._rows(options, chosen(options, FILTERS))}
