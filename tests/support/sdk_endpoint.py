@@ -254,6 +254,7 @@ def main() -> None:
             total_slots=options.slots,
             version=options.version,
             key=options.key,
+            token=options.token,
         )
         asyncio.run(runner.run())
     else:
@@ -269,6 +270,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--slots", type=int, default=100)
     options.add_argument("--version", type=int, default=1)
     options.add_argument("--key")
+    options.add_argument("--token")
     return options.parse_args()
 
 
