@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from orchestrator.server import SERVERS, serve
+from orchestrator.server.limits import Pings
 from orchestrator.server.listening import PortInUse
 
 
@@ -24,8 +25,10 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, host: str, port: int, server: str, **__: Any) -> None:
         """Serve; a port in use is an error with status 1."""
+        env = settings.ENV
+        pings = Pings(env.websocket_ping_ms / 1000, env.websocket_pong_ms / 1000)
         try:
-            serve(host, port, server, body_bytes=settings.ENV.gateway_body_bytes)
+            serve(host, port, server, body_bytes=env.gateway_body_bytes, pings=pings if pings.interval else None)
         except PortInUse as error:
             raise CommandError(str(error)) from error
         except OSError as error:
