@@ -68,11 +68,12 @@ def socket_url(url: str, key: str | None = "key", namespace: str | None = "defau
     return f"{url.replace('http', 'ws', 1)}/runners/connect?{query}"
 
 
-def dial(url: str, offers: Sequence[str] = ("rivet",)) -> connect:
+def dial(url: str, offers: Sequence[str] = ("rivet",), headers: Sequence[tuple[str, str]] = ()) -> connect:
     """Open a WebSocket as the tests need it: no compression, no limit, no pings of its own."""
     return connect(
         url,
         subprotocols=list(offers) or None,  # type: ignore[arg-type]
+        additional_headers=list(headers),
         compression=None,
         max_size=MAX_BYTES,
         ping_interval=None,
