@@ -78,6 +78,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.gateway_id = secrets.token_bytes(4)
+        self._last_id = secrets.randbits(32)
         self._inboxes: dict[bytes, tuple[str, Inbox]] = {}  # by request id: the runner it is with
         self._doubts: dict[bytes, Callable[[bool], None]] = {}
         self._sockets: dict[bytes, SocketInbox] = {}  # by request id
@@ -249,10 +250,11 @@ class Hub:
         return request_id
 
     def _fresh_id(self) -> bytes:
-        request_id = secrets.token_bytes(4)
-        while request_id in self._inboxes or request_id in self._sockets:
-            request_id = secrets.token_bytes(4)
-        return request_id
+        while True:
+            self._last_id = (self._last_id + 1) % 2**32
+            request_id = self._last_id.to_bytes(4)
+            if request_id not in self._inboxes and request_id not in self._sockets:
+                return request_id
 
     def detach(self, request_id: bytes) -> None:
         """Forget a request; what comes for it later is dropped."""
