@@ -79,9 +79,9 @@ async def test_an_address_opens_so_many_in_a_while_and_only_a_trusted_proxy_may_
     env(gateway_ip_requests=2, gateway_ip_window_ms=3_600_000, trusted_proxies=trusted)
     actor_id = await running_actor(namespace)
     for address in ("9.9.9.9", "9.9.9.9"):
-        async with talking(engine_url, actor_id, headers=[("x-forwarded-for", address)]):
+        async with talking(engine_url, actor_id, headers={"x-forwarded-for": address}):
             pass
-    headers = [("x-forwarded-for", "8.8.8.8")]
+    headers = {"x-forwarded-for": "8.8.8.8"}
     if trusted:
         async with talking(engine_url, actor_id, headers=headers):
             pass
@@ -91,6 +91,6 @@ async def test_an_address_opens_so_many_in_a_while_and_only_a_trusted_proxy_may_
 
 async def test_a_head_that_is_too_large_is_refused(echo, engine_url, namespace):
     actor_id = await running_actor(namespace)
-    many = [("x-many", "1")] * 101
+    many = {f"x-{number}": "1" for number in range(101)}
     refused = await refusal(engine_url, actor_id, headers=many)
     assert refused == (1011, "guard.request_headers_too_large")
