@@ -2,7 +2,7 @@
 # ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo dev check fix test e2e simulate fuzz contract races flows bench requirements
+.PHONY: help up demo dev check fix test e2e simulate fuzz contract races flows bench profile requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +61,9 @@ flows: $(VENV)/installed-dev ## Lead an engine through both flows and draw what 
 
 bench: $(VENV)/installed-dev ## Measure requests, wakes, storms and cold starts
 	$(BIN)/python -m benchmarks $(ARGS)
+
+profile: $(VENV)/installed-dev ## See where a process spends its time while a row of the table is measured
+	$(BIN)/python -m benchmarks.profile $(ARGS)
 
 requirements: ## Pin the newest versions that pyproject.toml allows, with their hashes
 	tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \

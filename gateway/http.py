@@ -122,7 +122,7 @@ class GatewayRequest(LeanConsumer):
                     lambda: self.started,
                 )
             finally:
-                hub.unwatch(watch)
+                hub.watches.unwatch(watch)
 
     async def _exchange(self, hub: Hub, watch: Watch, route: Route, target: Target) -> None:
         """Send the request to the runner and pass the answer on.
@@ -146,7 +146,7 @@ class GatewayRequest(LeanConsumer):
                 raise answers.failure
             first, watch.woken_by_us = watch.woken_by_us, False
             if first:
-                hub.note(_request_arrow(watch.actor_id, route))
+                hub.recorder.note(_request_arrow(watch.actor_id, route))
                 tell_wake(self.trace, watch.actor_id)
             sent = len(upload.parts)
             body = upload.parts[0] if sent == 1 else b"".join(upload.parts)
@@ -160,7 +160,7 @@ class GatewayRequest(LeanConsumer):
                 feeding = asyncio.create_task(self._feed(line, answers, sent))
             answer = await self._first(answers, feeding)
             if first:
-                hub.note(_response_arrow(watch.actor_id, route))
+                hub.recorder.note(_response_arrow(watch.actor_id, route))
             await self._pass_on(answer, answers, line, route, target)
             finished = feeding is None or feeding.done()
         except asyncio.CancelledError:

@@ -158,7 +158,7 @@ class ProxiedSocket:
             self._check_failure()
             first, self._watch.woken_by_us = self._watch.woken_by_us, False
             if first:
-                self._hub.note(_arrow(self._start.actor_id, route))
+                self._hub.recorder.note(_arrow(self._start.actor_id, route))
             self._do(self._tunnel.connect(self._start))
             await self._ask(route)
             self._check_failure()
@@ -369,7 +369,7 @@ class ProxiedSocket:
         self._forget()
         if self._changed is not None:
             self._changed.set()
-        self._hub.unwatch(self._watch)
+        self._hub.watches.unwatch(self._watch)
 
     def _forget(self) -> None:
         self._hub.detach_socket(self.request_id)
