@@ -12,12 +12,14 @@ from orchestrator.server.limits import WRITE_BUFFER_BYTES
 class Gathering:
     """A transport that writes once in a turn of the event loop; sooner, if it is much."""
 
-    __slots__ = ("_bytes", "_loop", "_parts", "_transport")
+    __slots__ = ("_bytes", "_loop", "_parts", "_transport", "is_closing", "pause_reading", "resume_reading")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._parts: list[bytes] = []
         self._bytes = 0
+        self.is_closing = transport.is_closing  # these for every message, the rest now and then
+        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -29,6 +29,15 @@ class Wire:
     def is_closing(self):
         return "hang up" in self.told
 
+    def pause_reading(self):
+        self.told.append("pause")
+
+    def resume_reading(self):
+        self.told.append("resume")
+
+    def get_extra_info(self, name):
+        return f"the {name}"
+
 
 @pytest.fixture
 async def wire():
@@ -69,6 +78,9 @@ async def test_nothing_is_left_behind_at_the_end(wire, gathering, end, word):
 
 
 async def test_for_the_rest_it_is_the_transport(wire, gathering):
+    gathering.pause_reading()
+    gathering.resume_reading()
+    assert (wire.told, gathering.get_extra_info("peername")) == (["pause", "resume"], "the peername")
     assert not gathering.is_closing()
     gathering.close()
     assert gathering.is_closing()
