@@ -140,6 +140,8 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         details = self.connections[protocol]
         del details["application_instance"]
         if "disconnected" in details:
+            if not task.cancelled():
+                task.exception()  # nobody is left to be told; what was wrong, the guard has logged
             del self.connections[protocol]
         elif task.cancelled():
             protocol.handle_exception(asyncio.CancelledError())

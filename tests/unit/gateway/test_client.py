@@ -90,6 +90,17 @@ async def test_who_is_cancelled_is_not_told_that_the_client_has_left():
     assert work.cancelled()
 
 
+async def test_who_is_cancelled_as_the_client_leaves_is_cancelled():
+    caller, work = Caller(), future()
+    gone = caller.client.listen()
+    waiting = asyncio.create_task(caller.client.while_connected(work, LONG))
+    await asyncio.sleep(0)
+    gone.add_done_callback(lambda _: waiting.cancel())  # right after the wait has heard of it
+    caller.left.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 async def test_many_wait_side_by_side():
     callers = [Caller() for _ in range(5)]
     works = [future() for _ in callers]
