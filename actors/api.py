@@ -7,7 +7,9 @@ from django.http import HttpRequest
 from ninja import Router
 
 from actors import selectors, services, storage
+from actors.budget import budgets
 from actors.errors import ActorNotFound, InvalidInput, TooManyActorIds
+from actors.explain import explain
 from actors.lifecycle import CrashPolicy
 from actors.models import Actor
 from actors.schemas import (
@@ -17,17 +19,24 @@ from actors.schemas import (
     ActorOfKey,
     Actors,
     ActorsQuery,
+    Explanation,
     KeyedActorBody,
     NewActor,
     StoredValue,
+    TimelineAnswer,
+    TimelineQuery,
 )
 from actors.selectors import actor_json, actors_json
+from actors.timeline import actor_timeline
 from orchestrator.api.schemas import Done, pagination
 from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId, PathText
+from orchestrator.api.token import CLIENT, READ
 from orchestrator.datacenters import check_datacenters
 from orchestrator.errors import BadRequest
+from orchestrator.moments import from_ms
 from orchestrator.namespaces import find_namespace
 from orchestrator.paging import Position
+from orchestrator.pictures import entry_json, mermaid
 from runners.selectors import list_actor_names, names_json
 
 MAX_IDS = 32
@@ -35,7 +44,7 @@ MAX_IDS = 32
 router = Router(tags=["actors"])
 
 
-@router.post("/actors", response=NewActor, exclude_unset=True, operation_id="actors_create")
+@router.post("/actors", auth=CLIENT, response=NewActor, exclude_unset=True, operation_id="actors_create")
 def create_actor(request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[ActorBody]) -> dict[str, Any]:
     """Create an actor and start it; the answer does not wait for the start."""
     namespace = find_namespace(query.namespace)
@@ -51,7 +60,7 @@ def create_actor(request: HttpRequest, query: FromQuery[InNamespace], body: From
     return {"actor": actor_json(actor)}
 
 
-@router.put("/actors", response=ActorOfKey, exclude_unset=True, operation_id="actors_get_or_create")
+@router.put("/actors", auth=CLIENT, response=ActorOfKey, exclude_unset=True, operation_id="actors_get_or_create")
 def get_or_create_actor(
     request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[KeyedActorBody]
 ) -> dict[str, Any]:
@@ -70,7 +79,7 @@ def get_or_create_actor(
     return {"actor": shown, "created": created}
 
 
-@router.get("/actors", response=Actors, exclude_unset=True, operation_id="actors_list")
+@router.get("/actors", auth=READ, response=Actors, exclude_unset=True, operation_id="actors_list")
 def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str, Any]:
     """List actors by ids, by name, or by name and key; newest first."""
     ids = _checked_ids(query)
@@ -92,7 +101,7 @@ def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str
     return _page(rows)
 
 
-@router.get("/actors/names", response=ActorNames, operation_id="actors_list_names")
+@router.get("/actors/names", auth=READ, response=ActorNames, operation_id="actors_list_names")
 def list_names(request: HttpRequest, query: FromQuery[ActorNamesQuery]) -> dict[str, Any]:
     """List every name an actor of the namespace ever had, and those announced by runners."""
     namespace = find_namespace(query.namespace)
@@ -100,14 +109,14 @@ def list_names(request: HttpRequest, query: FromQuery[ActorNamesQuery]) -> dict[
     return {"names": names_json(names), "pagination": {"cursor": names[-1].name if names else None}}
 
 
-@router.delete("/actors/{actor_id}", response=Done, operation_id="actors_delete")
+@router.delete("/actors/{actor_id}", auth=CLIENT, response=Done, operation_id="actors_delete")
 def delete_actor(request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace]) -> dict[str, Any]:
     """Destroy an actor; the answer comes when it is destroyed, whatever its runner does."""
     services.destroy_actor(actor=_actor(actor_id, query))
     return {}
 
 
-@router.post("/actors/{actor_id}/sleep", response=Done, operation_id="actors_sleep")
+@router.post("/actors/{actor_id}/sleep", auth=CLIENT, response=Done, operation_id="actors_sleep")
 def sleep_actor(
     request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
 ) -> dict[str, Any]:
@@ -116,7 +125,7 @@ def sleep_actor(
     return {}
 
 
-@router.post("/actors/{actor_id}/reschedule", response=Done, operation_id="actors_reschedule")
+@router.post("/actors/{actor_id}/reschedule", auth=CLIENT, response=Done, operation_id="actors_reschedule")
 def reschedule_actor(
     request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
 ) -> dict[str, Any]:
@@ -125,7 +134,31 @@ def reschedule_actor(
     return {}
 
 
-@router.get("/actors/{actor_id}/kv/keys/{key}", response=StoredValue, operation_id="actors_kv_get")
+@router.get("/actors/{actor_id}/explain", auth=READ, response=Explanation, operation_id="actors_explain")
+def explain_actor(request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace]) -> dict[str, Any]:
+    """Say why an actor is where it is, what was tried, and what would unblock it."""
+    return {"explanation": explain(_actor(actor_id, query))}
+
+
+@router.get("/actors/{actor_id}/timeline", auth=READ, response=TimelineAnswer, operation_id="actors_timeline")
+def show_timeline(request: HttpRequest, actor_id: PathId, query: FromQuery[TimelineQuery]) -> dict[str, Any]:
+    """Show what happened to an actor, oldest first: its newest arrows, and those of the runners that served it."""
+    actor = _actor(actor_id, query)
+    entries = actor_timeline(
+        actor.pk,
+        last=query.limit,
+        generation=query.generation,
+        since=None if query.since_ts is None else from_ms(query.since_ts),
+        until=None if query.until_ts is None else from_ms(query.until_ts),
+    )
+    return {
+        "arrows": [entry_json(entry) for entry in entries],
+        "wakes": [wake.as_json() for wake in budgets(entries)],
+        "mermaid": mermaid(entries),
+    }
+
+
+@router.get("/actors/{actor_id}/kv/keys/{key}", auth=READ, response=StoredValue, operation_id="actors_kv_get")
 def get_value(
     request: HttpRequest, actor_id: PathId, key: PathText, query: FromQuery[InNamespace]
 ) -> dict[str, Any]:

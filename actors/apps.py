@@ -16,12 +16,14 @@ class ActorsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register with the sweep and the pools; models can be imported only now."""
-        from actors import hosting, queue, storage, storage_erasure as erasure, turn
+        from actors import hosting, queue, readings, storage, storage_erasure as erasure, turn
+        from orchestrator import metrics
         from runners import hosted, pools
         from runners.fence import register_fence
         from runners.storage import register_storage
 
         pools.register_demand(queue.count_demand)
+        metrics.register_source(readings.awake_actors)
         hosted.register_hosted(hosting.spoken_lives)
         register_storage(storage.serve)
         register_fence(_load_fence)

@@ -126,7 +126,9 @@ def _before_a_slot(state: Created | Pending | Backoff, signal: Signal, now: date
                 case Pending():
                     return _look_again(state, signal, now, limits)
                 case Backoff(life, cause, due):
-                    if isinstance(signal, Reschedule) or now >= due:
+                    if isinstance(signal, Reschedule):  # asked for by hand: what failed before counts no more
+                        return _queue(replace(life, retries=0, retried_at=None), cause, now, limits)
+                    if now >= due:
                         return _queue(life, cause, now, limits)
                     return state, []
         case Allocated() | NoSlot() | FromRunner() | RunnerLost() | Missing() | RunnerDraining() | Sleep():

@@ -79,6 +79,13 @@ class Actor(models.Model):
     version = models.PositiveBigIntegerField(default=0)
 
     class Meta:
+        permissions = [
+            ("wake_actor", "Can wake actors"),
+            ("sleep_actor", "Can put actors to sleep"),
+            ("destroy_actor", "Can destroy actors"),
+            ("reschedule_actor", "Can give actors a fresh start"),
+            ("reset_actor", "Can end the backoff of actors"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["namespace", "name", "key"],
@@ -126,6 +133,10 @@ class Actor(models.Model):
                 name="actor_demand",
                 condition=Q(status__in=["pending", "starting", "running", "stopping"]),
             ),
+            # For the admin's lists, the newest first:
+            models.Index(fields=["status", "-id"], name="actor_by_status"),
+            models.Index(fields=["namespace", "-id"], name="actor_by_namespace"),
+            models.Index(fields=["namespace", "pool_name", "-id"], name="actor_by_pool"),
         ]
 
     def __str__(self) -> str:
@@ -186,6 +197,7 @@ class Actor(models.Model):
 
     @state.setter
     def state(self, state: State) -> None:
+        """Store a state. A destroyed actor keeps the times it had, except that it is no longer connectable."""
         life = state.life
         columns: dict[str, Any] = _CLEARED | {
             "status": type(state).__name__.lower(),
@@ -219,7 +231,9 @@ class Actor(models.Model):
             case Asleep(_, since):
                 columns |= {"slept_at": since}
             case Destroyed(_, at):
-                columns |= {"destroyed_at": at}
+                columns |= {"destroyed_at": at, "slept_at": self.slept_at, "pending_at": self.pending_at}
+                if self.status in (Actor.Status.BACKOFF, Actor.Status.DESTROYED):
+                    columns["state_due_at"] = self.state_due_at  # the end of the backoff, as the API shows it
         for column, value in columns.items():
             setattr(self, column, value)
 

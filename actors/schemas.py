@@ -5,7 +5,18 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from orchestrator.api.schemas import Pagination
-from orchestrator.api.strict import CommaSeparated, Flag, Id, InNamespace, Limit, Paged, Repeated, StrictBody, Text
+from orchestrator.api.strict import (
+    CommaSeparated,
+    Flag,
+    Id,
+    InNamespace,
+    Limit,
+    Paged,
+    Repeated,
+    StrictBody,
+    Text,
+    Whole,
+)
 
 Policy = Literal["restart", "sleep", "destroy"]
 
@@ -48,6 +59,20 @@ class Actors(BaseModel):
 
     actors: list[ActorAnswer]
     pagination: Pagination
+
+
+class Explanation(BaseModel):
+    """Why an actor is where it is; the fields are described in docs/observability.md."""
+
+    explanation: dict[str, Any]
+
+
+class TimelineAnswer(BaseModel):
+    """An actor's arrows, the phases of each of its wakes, and the source of a sequence diagram."""
+
+    arrows: list[dict[str, Any]]
+    wakes: list[dict[str, Any]]
+    mermaid: str
 
 
 class StoredValue(BaseModel):
@@ -95,6 +120,15 @@ class ActorsQuery(Paged, InNamespace):
     actor_id: Repeated[Id] = []
     actor_ids: CommaSeparated[Id] = []
     include_destroyed: Flag = False
+
+
+class TimelineQuery(InNamespace):
+    """Which arrows: of a generation, from `since_ts` to before `until_ts` (ms since 1970), the newest `limit`."""
+
+    generation: Whole | None = None
+    since_ts: Whole | None = None
+    until_ts: Whole | None = None
+    limit: Limit = 200
 
 
 class ActorNamesQuery(InNamespace):

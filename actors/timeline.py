@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db.models import Q
 
@@ -15,6 +15,8 @@ __all__ = ["actor_timeline", "mermaid"]
 
 _TOGETHER = 50  # windows asked for in one query
 _WAITING = ("pending", "backoff")
+_WAIT_ARROWS = 100  # of one wait, that are shown before the StartActor it led to
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +28,52 @@ class _Window:
     until: datetime | None
 
 
-def actor_timeline(actor_id: str, *, last: int | None = None) -> list[TimelineEntry]:
+def actor_timeline(
+    actor_id: str,
+    *,
+    last: int | None = None,
+    generation: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[TimelineEntry]:
     """Return the actor's arrows in order of time, with those of its runners and of the `/start` that brought them.
 
     A runner's arrows are shown from when the actor began to wait for it until it next waited for one; while no
     `/start` is known to have brought a runner, all that are under way in the pool, or failed meanwhile. With
-    `last`, no more than that many of the actor's newest arrows are looked at.
+    `last`, no more than that many of the actor's newest arrows are looked at. A generation is shown from the call
+    that led to it; `since` is the first moment shown, `until` the first that is not.
     """
     newest_first = TimelineEntry.objects.filter(actor_id=actor_id).order_by("-at", "-id")
+    if generation is not None:
+        began, next_began = _began(actor_id, generation), _began(actor_id, generation + 1)
+        if began is None:
+            return []
+        newest_first = newest_first.filter(at__gte=began, at__lt=next_began or _NEVER)
     own = list(newest_first if last is None else newest_first[:last])[::-1]
     windows = list(_windows(own))
     others: dict[int, TimelineEntry] = {}
     for start in range(0, len(windows), _TOGETHER):
         others |= {entry.pk: entry for entry in _others(actor_id, windows[start : start + _TOGETHER])}
-    return sorted([*own, *others.values()], key=lambda entry: (entry.at, entry.pk))
+    shown = sorted([*own, *others.values()], key=lambda entry: (entry.at, entry.pk))
+    if generation is not None and own:
+        shown = [entry for entry in shown if own[0].at <= entry.at <= own[-1].at]
+    return [e for e in shown if (since is None or e.at >= since) and (until is None or e.at < until)]
+
+
+def _began(actor_id: str, generation: int) -> datetime | None:
+    """Return the first moment of the wait that led to a generation; None if there is none such."""
+    own = TimelineEntry.objects.filter(actor_id=actor_id)
+    starts = own.filter(generation=generation, label="StartActor").order_by("at")
+    first: datetime | None = starts.values_list("at", flat=True).first()
+    if first is None:
+        return None
+    for at, data in own.filter(at__lt=first).order_by("-at", "-id").values_list("at", "data")[:_WAIT_ARROWS]:
+        state = data.get("state")
+        if state in (*_WAITING, "starting"):
+            first = at
+        elif state is not None:
+            break
+    return first
 
 
 def _windows(own: Sequence[TimelineEntry]) -> Iterator[_Window]:

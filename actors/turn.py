@@ -9,12 +9,17 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
+
+from django.db import transaction
 
 from actors import lifecycle, storage_erasure, story
 from actors.lifecycle import Effect, Signal, State
 from actors.models import STATE_COLUMNS, Actor
+from actors.tally import Tally, tally
 from orchestrator.arrows import Arrow
+from orchestrator.metrics import FAILURES, PHASE_SECONDS, RETRIES, SLEEPS, WAKES
 from orchestrator.rows import save_guarded
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
@@ -74,6 +79,7 @@ class Turn:
     _spent: list[tuple[str, str, int, bool]] = field(default_factory=list)
     _bumped: set[Pool] = field(default_factory=set)
     _messages: list[tuple[str, bytes]] = field(default_factory=list)
+    _tallies: list[Tally] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.runners = LockedRunners(self.now)
@@ -120,6 +126,8 @@ class Turn:
         seat.changed = seat.changed or after != before
         seat.waits = any(isinstance(effect, lifecycle.Allocate) for effect in effects)
         seat.called = isinstance(signal, lifecycle.SlotFree)
+        if (counts := tally(before, signal, after, self.now, self.limits)) is not None:
+            self._tallies.append(counts)
         self._arrows += story.tell(seat.row.pk, signal, before, after, effects)
         for effect in effects:
             self._note(seat, effect)
@@ -172,6 +180,8 @@ class Turn:
         self.runners.save()
         forget_commands(self._spent)
         record(self._arrows, self.now)
+        if self._tallies:
+            transaction.on_commit(partial(_count, self._tallies))
         for command in self.runners.commands:
             entry = LogEntry(command.seq, bytes(command.frame))
             self.outbox.publish(runner_channel(command.runner_id), encode(entry))
@@ -182,6 +192,21 @@ class Turn:
                 self.outbox.set_timer(ACTORS, seat.row.pk, seat.row.due_at)
         for pool_id in serverless_pools(self._bumped).values():
             self.outbox.post("pools", pool_id, {"t": "bump"})
+
+
+def _count(tallies: Sequence[Tally]) -> None:
+    for one in tallies:
+        if one.wake is not None:
+            WAKES.labels(*one.wake).inc()
+        if one.phase is not None:
+            name, seconds = one.phase
+            PHASE_SECONDS.labels(name).observe(max(seconds, 0))
+        if one.failure is not None:
+            FAILURES.labels(one.failure).inc()
+        if one.retried:
+            RETRIES.inc()
+        if one.slept:
+            SLEEPS.inc()
 
 
 _WITHOUT_RUNNER = (

@@ -29,7 +29,7 @@ class Socket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def ask(self) -> "asyncio.Future[Answer]":
-        """Send the message; the future gets the time its echo took, or ConnectionError."""
+        """Send the message; the future gets the time its echo took, or status 0 if the socket was closed."""
         assert self._transport is not None, "made by open_sockets"
         echo: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((time.perf_counter(), echo))
@@ -54,6 +54,7 @@ class Socket(asyncio.Protocol):
             "upgrade: websocket",
             "sec-websocket-version: 13",
             "sec-websocket-key: YmVuY2gtYmVuY2gtYmVuYw==",
+            "sec-websocket-protocol: rivet",
         )
         self._transport.write("\r\n".join((*lines, "", "")).encode())
 
@@ -65,16 +66,16 @@ class Socket(asyncio.Protocol):
                 return
             del self._received[: end + 4]
             self.is_open.set_result(None)
-        while len(self._received) >= len(_ECHO):
+        while self._waiting and len(self._received) >= len(_ECHO):
             status = 200 if self._received.startswith(_ECHO) else 500
             del self._received[: len(_ECHO)]
             sent_at, echo = self._waiting.popleft()
             echo.set_result(Answer(status, b"", time.perf_counter() - sent_at))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for _, echo in self._waiting:
+        for sent_at, echo in self._waiting:
             if not echo.done():
-                echo.set_exception(ConnectionError("the socket is closed"))
+                echo.set_result(Answer(0, b"", time.perf_counter() - sent_at))
 
 
 async def open_sockets(url: str, actor_id: str, count: int) -> list[Socket]:
@@ -91,15 +92,18 @@ async def open_sockets(url: str, actor_id: str, count: int) -> list[Socket]:
 
 
 async def echo_for(seconds: float, sockets: Sequence[Socket], window: int) -> list[Answer]:
-    """Have so many messages under way on each socket, again and again for some seconds; return the echoes."""
+    """Have so many messages under way on each socket, again and again for some seconds; return the echoes.
+
+    A socket that is closed or answers something else is left alone from then on.
+    """
     until = time.perf_counter() + seconds
     answers: list[Answer] = []
 
     async def go_on(socket: Socket) -> None:
         under_way = deque(socket.ask() for _ in range(window))
         while under_way:
-            answers.append(await under_way.popleft())
-            if time.perf_counter() < until:
+            answers.append(answer := await under_way.popleft())
+            if answer.status == 200 and time.perf_counter() < until:
                 under_way.append(socket.ask())
 
     await asyncio.gather(*map(go_on, sockets))

@@ -1,5 +1,7 @@
 """The engine's ASGI application: the gateway and the runner socket, and Django for the rest."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from channels.routing import ChannelNameRouter
@@ -17,10 +19,14 @@ from runners.serverless import Connector
 
 
 class GatewayRouter:
-    """Sends each connection to its consumer, or to the application it is given."""
+    """Sends each connection to its consumer, or to the application it is given.
 
-    def __init__(self, api: Any) -> None:
+    `sockets` are applications for WebSockets of their own, by path.
+    """
+
+    def __init__(self, api: Any, sockets: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._api = api
+        self._sockets = sockets
         self._request = GatewayRequest.as_asgi()
         self._runner = RunnerSocket.as_asgi()
         self._runner_page = RunnerPage.as_asgi()
@@ -39,6 +45,8 @@ class GatewayRouter:
             return self._background
         if scope["type"] != "websocket":
             return self._api
+        if (own := self._sockets.get(scope["path"])) is not None:
+            return own
         return self._choose_socket(scope)
 
     def _choose_socket(self, scope: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from gateway.errors import (
 from gateway.hub import Hub, get_hub, open_hub
 from gateway.waiting import Wait, until_connectable
 from gateway.watch import Route, Watch
+from orchestrator import metrics
 from orchestrator.ids import is_id
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ async def until_answered(
             if has_begun():
                 raise
             watch.forget_route()
+            metrics.GATEWAY_RETRIES.labels("stopped").inc()
         except TunnelRequestAborted as error:
             if has_begun():
                 raise
@@ -83,6 +85,7 @@ async def until_answered(
                     last_target_kind="actor",
                 ) from error
             watch.forget_route()
+            metrics.GATEWAY_RETRIES.labels("aborted").inc()
             pause_ms = settings.ENV.gateway_retry_pause_ms * 2 ** (aborts - 1)
             await client.while_connected(asyncio.sleep(pause_ms / 1000))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from django.conf import settings
 
 from gateway import admission
+from gateway.access import admit
 from gateway.answers import Answers
 from gateway.attempts import until_answered, watch_actor
 from gateway.client import Client, ClientGone
@@ -35,7 +36,9 @@ from gateway.tunnel import (
 )
 from gateway.upload import Upload
 from gateway.waiting import Wait
+from gateway.wake_trace import tell_wake
 from gateway.watch import Exchange, Route, Watch
+from orchestrator import logs, metrics, tracing
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
@@ -63,6 +66,8 @@ class GatewayRequest(LeanConsumer):
     async def serve(self) -> None:
         """Answer the request: with what the actor says, or with a reason."""
         self.ray_id = new_id()
+        logs.ray_id.set(self.ray_id)
+        metrics.GATEWAY_REQUESTS.n += 1
         self.method: str = self.scope["method"]
         self.headers: list[tuple[bytes, bytes]] = self.scope["headers"]
         named = dict(self.headers)
@@ -73,6 +78,8 @@ class GatewayRequest(LeanConsumer):
         self._client = Client(self._upload.listen)
         if self.method == "OPTIONS":
             return await self._respond(204, preflight_headers(named, self.ray_id), b"")
+        self.trace = tracing.begin("gateway", named.get(tracing.HEADER), [("http.request.method", self.method)])
+        self.headers = self.trace.passed_on(self.headers)
         try:
             with admission.client(self.scope):
                 admission.check_head(self.scope)
@@ -83,11 +90,14 @@ class GatewayRequest(LeanConsumer):
         except ClientGone:
             pass
         except OrchestratorError as error:
+            metrics.GATEWAY_ERRORS.labels(f"{error.group}.{error.code}").inc()
+            self.trace.fail(f"{error.group}.{error.code}")
             await self._refuse(error)
         except Exception:
             logger.exception("request failed", extra={"action": "gateway_request", "ray_id": self.ray_id})
             await self._refuse(OrchestratorError())
         finally:
+            self.trace.end()
             self._client.leave()
         return None
 
@@ -97,6 +107,7 @@ class GatewayRequest(LeanConsumer):
         await self._upload.begin()
         if not self._upload.complete:
             self._client.listen()
+        await admit(target)
         if isinstance(target.actor, str):
             actor_id = target.actor
         else:
@@ -124,6 +135,7 @@ class GatewayRequest(LeanConsumer):
         answers = Answers(overflow=task.cancel)
         exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
         line = Line(hub, route.runner_id, answers, lambda is_back: self._doubt(answers, is_back))
+        tunnel = self.trace.begin("tunnel")
         feeding: asyncio.Task[None] | None = None
         finished = False
         try:
@@ -135,6 +147,7 @@ class GatewayRequest(LeanConsumer):
             first, watch.woken_by_us = watch.woken_by_us, False
             if first:
                 hub.note(_request_arrow(watch.actor_id, route))
+                tell_wake(self.trace, watch.actor_id)
             sent = len(upload.parts)
             body = upload.parts[0] if sent == 1 else b"".join(upload.parts)
             start = request_start(
@@ -155,6 +168,7 @@ class GatewayRequest(LeanConsumer):
                 raise
             raise answers.failure from None
         finally:
+            tunnel.end()
             if feeding is not None:
                 feeding.cancel()
             watch.leave(exchange)

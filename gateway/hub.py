@@ -22,6 +22,7 @@ from orchestrator.arrows import Arrow
 from orchestrator.bus import get_bus
 from orchestrator.db import run_db
 from orchestrator.errors import BusOverloaded, BusUnavailable
+from orchestrator.metrics import start_flushing
 from orchestrator.timeline import record
 from runners import channel, sockets
 from runners.errors import RunnerProtocolError
@@ -406,6 +407,7 @@ async def get_hub() -> Hub:
     if hub is None:
         hub = _hubs[loop] = Hub()
     await hub.open()
+    start_flushing()
     return hub
 
 

@@ -23,6 +23,7 @@ from gateway.errors import (
 )
 from gateway.watch import Route, Watch
 from orchestrator.db import run_db
+from orchestrator.metrics import GATEWAY_WAIT_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ async def until_connectable(wait: Wait) -> Route:
         finally:
             watch.listeners.remove(changed.set)
             wait.waited_seconds += loop.time() - began
+            GATEWAY_WAIT_SECONDS.observe(loop.time() - began)
 
 
 async def _explained(actor_id: str) -> dict[str, Any] | None:

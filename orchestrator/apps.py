@@ -1,9 +1,15 @@
-"""The Django app of the orchestrator."""
+"""The Django app of what every house uses."""
 
 from django.apps import AppConfig
 
 
 class OrchestratorConfig(AppConfig):
-    """Holds namespaces and the timeline, and the commands that run the engine."""
+    """Tells the metrics what to read when they are asked for."""
 
     name = "orchestrator"
+
+    def ready(self) -> None:
+        """Register with the metrics."""
+        from orchestrator import metrics, readings
+
+        metrics.register_source(readings.mailboxes, readings.echoes)

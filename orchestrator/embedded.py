@@ -41,6 +41,12 @@ def make_state(state: Path) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def forget_counts(directory: Path) -> None:
+    """Delete what the processes of an earlier run have counted for the metrics."""
+    for file in directory.glob("*.db"):
+        file.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(state: Path) -> Iterator[None]:
     """Hold the state directory, which exists. Raises StateTaken at once if somebody else does.

@@ -11,7 +11,7 @@ from django.db import DatabaseError, connection
 from orchestrator import VERSION
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
-from orchestrator.workflow import echo
+from orchestrator.workflow import echo, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,12 @@ class Health:
     @property
     def body(self) -> dict[str, Any]:
         """The body of `/health`; what is wrong is only told when something is."""
-        body: dict[str, Any] = {"status": OK if self.ok else "error", "runtime": "engine", "version": VERSION}
-        return body if self.ok else body | {"checks": self.checks}
+        return self.summary if self.ok else self.summary | {"checks": self.checks}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How it is in all, which anybody may know."""
+        return {"status": OK if self.ok else "error", "runtime": "engine", "version": VERSION}
 
     @property
     def problem(self) -> str | None:
@@ -43,11 +47,20 @@ class Health:
         return "; ".join(wrong) or None
 
 
+def check_readiness() -> Health:
+    """Ask every part and every queue; up to 2 s for each queue nobody serves and nobody asked a moment ago."""
+    began = time.perf_counter()
+    checks = {"database": _database(), "redis": _redis()}
+    for queue in sweep.queues():
+        checks[f"queue {queue}"] = _queue(queue) if checks["redis"] == OK else "unknown without redis"
+    return Health(checks, took_ms=(time.perf_counter() - began) * 1_000)
+
+
 def check() -> Health:
     """Ask every part; cheap while the worker's last echo is fresh, else up to 2 s."""
     began = time.perf_counter()
     checks = {"database": _database(), "redis": _redis()}
-    checks["worker"] = _worker() if checks["redis"] == OK else "unknown without redis"
+    checks["worker"] = _queue(app.conf.task_default_queue) if checks["redis"] == OK else "unknown without redis"
     return Health(checks, took_ms=(time.perf_counter() - began) * 1_000)
 
 
@@ -70,9 +83,9 @@ def _redis() -> str:
     return OK
 
 
-def _worker() -> str:
+def _queue(name: str) -> str:
     try:
-        served = echo.is_served(app.conf.task_default_queue)
+        served = echo.is_served(name)
     except redis.RedisError:
         return "unknown without redis"
     return OK if served else "no echo"

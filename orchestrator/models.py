@@ -1,4 +1,4 @@
-"""Rows that every house uses: namespaces, the timeline, and signals that were set aside."""
+"""Rows that every house uses: namespaces, the timeline, signals that were set aside, and the audit."""
 
 from django.db import models
 
@@ -18,6 +18,26 @@ class Namespace(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class AccessToken(models.Model):
+    """A token of a namespace, without the token: only its digest is kept (`orchestrator/tokens.py`)."""
+
+    id = models.CharField(primary_key=True, max_length=30, default=new_id, editable=False)
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT)
+    label = models.CharField(max_length=100, blank=True)
+    scopes = models.JSONField()  # of `orchestrator.access.Scope`
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [models.Index(fields=["namespace", "-created_at"], name="token_newest")]
+
+    def __str__(self) -> str:
+        return self.label or self.id
 
 
 class TimelineEntry(models.Model):
@@ -74,3 +94,21 @@ class SetAsideSignal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workflow} {self.key}"
+
+
+class AuditEntry(models.Model):
+    """What somebody has done by hand: written before it is done, so that nothing is done without it."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(auto_now_add=True)
+    user = models.CharField(max_length=150)  # the name, which outlives the account
+    action = models.CharField(max_length=32)
+    model = models.CharField(max_length=32)
+    target = models.CharField(max_length=64)
+    outcome = models.CharField(max_length=200, default="asked for")
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.action} {self.target}"

@@ -2,10 +2,11 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 from django.views.decorators.http import require_safe
 
 from orchestrator.api.app import make_api
+from orchestrator.views import show_metrics, show_readiness
 
 
 @require_safe
@@ -17,5 +18,8 @@ def home(request: HttpRequest) -> HttpResponse:
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home),
     path("admin/", admin.site.urls),
+    path("console/", include("console.urls")),
+    path("metrics", show_metrics),
+    path("ready", show_readiness),
     path("", make_api().urls),
 ]

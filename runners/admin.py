@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from orchestrator.admin import (
@@ -20,6 +21,9 @@ from orchestrator.admin import (
     rows,
 )
 from orchestrator.models import TimelineEntry
+from orchestrator.operate import OperatedAdmin
+from runners import actor_tables
+from runners.admin_operations import POOL_OPERATIONS, RUNNER_OPERATIONS
 from runners.configs import PoolSettings, check_settings, upsert_config
 from runners.errors import RunnerConfigInvalid
 from runners.models import ActorName, Command, Runner, RunnerConfig, ServerlessConnection
@@ -55,12 +59,24 @@ def pool_settings(row: RunnerConfig, changes: dict[str, Any]) -> PoolSettings:
 
 
 @admin.register(RunnerConfig)
-class RunnerConfigAdmin(ReadOnlyAdmin):
+class RunnerConfigAdmin(OperatedAdmin):
     """Pools. How many runners one has, and its endpoint, may be changed; its workflow does the rest."""
 
+    operations = POOL_OPERATIONS
     form = PoolForm
-    list_display = ("name", "namespace", "kind", "url", "desired", "trouble", "retry", "updated", "deleted")
-    list_filter = ("kind", "namespace", ("deleted_at", admin.EmptyFieldListFilter))
+    list_display = (
+        "name",
+        "namespace",
+        "kind",
+        "url",
+        "desired",
+        "paused",
+        "trouble",
+        "retry",
+        "updated",
+        "deleted",
+    )
+    list_filter = ("kind", "paused", "namespace", ("deleted_at", admin.EmptyFieldListFilter))
     list_select_related = ("namespace",)
     search_fields = ("=id", "name__startswith", "url__startswith")
     search_help_text = "a pool's whole id, or the beginning of a name or URL"
@@ -81,13 +97,16 @@ class RunnerConfigAdmin(ReadOnlyAdmin):
         "metadata_poll_interval",
     )
     fieldsets = (
-        (None, {"fields": ("id", "namespace", "name", "kind", "created_at", "updated_at", "deleted_at")}),
+        (
+            None,
+            {"fields": ("buttons", "id", "namespace", "name", "kind", "created_at", "updated_at", "deleted_at")},
+        ),
         ("Settings", {"fields": (*_SETTINGS, "header_names", "options")}),
         (
             "State",
             {
                 "fields": (
-                    ("desired", "successes", "failures"),
+                    ("desired", "paused", "successes", "failures"),
                     ("error", "error_at"),
                     ("failed_at", "retry_at", "due_at"),
                     ("endpoint_epoch", "version"),
@@ -96,11 +115,13 @@ class RunnerConfigAdmin(ReadOnlyAdmin):
             },
         ),
         ("What there is", {"fields": ("runners", "actors", "requests")}),
+        ("Actors", {"fields": ("awake",)}),
     )
     readonly_fields = (
         *("id", "namespace", "name", "kind", "created_at", "updated_at", "deleted_at", "options", "metadata"),
         *("desired", "successes", "failures", "error", "error_at", "failed_at", "retry_at", "due_at"),
         *("endpoint_epoch", "version", "header_names", "runners", "actors", "requests"),
+        *("buttons", "paused", "awake"),
     )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -126,8 +147,28 @@ class RunnerConfigAdmin(ReadOnlyAdmin):
 
     @admin.display(description="runners")
     def runners(self, row: RunnerConfig) -> SafeString:
-        """Lead to the pool's runners."""
-        return list_link("runners_runner", "runners", namespace__id__exact=row.namespace_id, name__exact=row.name)
+        """Show the newest of the pool's runners that are present, and lead to all."""
+        present = Runner.objects.filter(namespace_id=row.namespace_id, name=row.name, stop_at=None)
+        shown = rows(
+            ["runner", "key", "state", "slots in use", "last heard of (UTC)"],
+            (
+                (
+                    link("runners_runner", runner.pk),
+                    runner.key,
+                    f"{runner.state}{', cordoned' if runner.cordoned else ''}",
+                    f"{runner.used_slots} of {runner.total_slots}",
+                    f"{runner.last_ping_at:%Y-%m-%d %H:%M:%S}",
+                )
+                for runner in present.order_by("-created_at")[:SHOWN]
+            ),
+        )
+        lookups = {"namespace__id__exact": row.namespace_id, "name__exact": row.name}
+        return format_html("{} {}", shown, list_link("runners_runner", "all runners", **lookups))
+
+    @admin.display(description="actors awake")
+    def awake(self, row: RunnerConfig) -> SafeString | str:
+        """Show the actors that wait for a slot or hold one."""
+        return actor_tables.of_pool(row)
 
     @admin.display(description="actors")
     def actors(self, row: RunnerConfig) -> SafeString:
@@ -155,22 +196,24 @@ class RunnerConfigAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Runner)
-class RunnerAdmin(ReadOnlyAdmin):
+class RunnerAdmin(OperatedAdmin):
     """Runners, the newest first."""
 
+    operations = RUNNER_OPERATIONS
     list_display = (
         "id",
         "name",
         "key",
         "namespace",
         "state",
+        "cordoned",
         "slots",
         "runner_version",
         "connected",
         "pinged",
         "created",
     )
-    list_filter = ("state", "namespace")
+    list_filter = ("state", "cordoned", "namespace")
     list_select_related = ("namespace",)
     search_fields = ("=id", "name__startswith", "key__startswith")
     search_help_text = "a runner's whole id, or the beginning of a pool's name or a key"
@@ -180,12 +223,26 @@ class RunnerAdmin(ReadOnlyAdmin):
     created = moment("created_at", "created")
 
     fieldsets = (
-        (None, {"fields": ("id", "namespace", "name", "key", "pool", "runner_version", "protocol_version")}),
+        (
+            None,
+            {
+                "fields": (
+                    "buttons",
+                    "id",
+                    "namespace",
+                    "name",
+                    "key",
+                    "pool",
+                    "runner_version",
+                    "protocol_version",
+                )
+            },
+        ),
         (
             "State",
             {
                 "fields": (
-                    ("state", "holds_key", "socket_id"),
+                    ("state", "cordoned", "holds_key", "socket_id"),
                     ("total_slots", "used_slots", "command_seq"),
                     ("created_at", "connected_at", "last_ping_at", "last_rtt_ms"),
                     ("drain_at", "evict_at", "stop_at", "stop_reason"),
@@ -195,8 +252,14 @@ class RunnerAdmin(ReadOnlyAdmin):
             },
         ),
         ("What there is", {"fields": ("actors", "start_requests", "commands", "timeline")}),
+        ("Actors", {"fields": ("awake",)}),
     )
-    readonly_fields = ("pool", "actors", "start_requests", "commands", "timeline")
+    readonly_fields = ("buttons", "pool", "actors", "start_requests", "commands", "timeline", "awake")
+
+    @admin.display(description="actors awake")
+    def awake(self, row: Runner) -> SafeString | str:
+        """Show the actors that hold a slot of it."""
+        return actor_tables.of_runner(row)
 
     @admin.display(description="slots in use", ordering="used_slots")
     def slots(self, row: Runner) -> str:

@@ -12,8 +12,10 @@ class RunnersConfig(AppConfig):
 
     def ready(self) -> None:
         """Register with the sweep; models can be imported only now."""
-        from runners import pool_tasks, tasks
+        from orchestrator import metrics
+        from runners import pool_tasks, readings, tasks
 
+        metrics.register_source(readings.pools, readings.runners)
         sweep.register(
             sweep.Swept(tasks.RUNNERS, tasks.overdue),
             sweep.Swept(pool_tasks.POOLS, pool_tasks.overdue),

@@ -30,6 +30,8 @@ def decode_pool_signal(encoded: dict[str, Any]) -> pool.Signal:
     match encoded["t"]:
         case "bump" | "tick":
             return pool.Bump()
+        case "retry":
+            return pool.Retry()
         case "opened":
             return pool.Opened(encoded["request_id"], encoded["status"])
         case "ready":

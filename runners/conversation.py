@@ -9,17 +9,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import TypeAlias
 
 from django.conf import settings
 from django.utils import timezone
 
+from orchestrator import metrics
 from orchestrator.bus import get_bus
 from orchestrator.consumers import Receive, Send
 from orchestrator.db import run_db
-from orchestrator.errors import BusOverloaded, OrchestratorError
+from orchestrator.errors import BusOverloaded, Forbidden, OrchestratorError
 from orchestrator.ids import is_id
 from orchestrator.workflow.mailbox import postman
 from runners import channel, forwarding, services, sockets
@@ -62,17 +64,27 @@ EVENTS_AT_ONCE = 200
 """So many events are passed on before other connections get their turn."""
 
 
+Allow: TypeAlias = Callable[[], Awaitable[object]]
+"""Raises Forbidden once the runner's token is good no more."""
+
+
 class Conversation:
     """A registered runner on one socket. It lasts until it is ended from either side."""
 
     def __init__(
-        self, registration: Registration, socket_id: str, protocol_version: int, receive: Receive, send: Send
+        self,
+        registration: Registration,
+        socket_id: str,
+        protocol_version: int,
+        receive: Receive,
+        send: Send,
+        allow: Allow,
     ) -> None:
         self.runner_id = registration.runner_id
         self.protocol_version = protocol_version
         self._socket_id = socket_id
         self._registration = registration
-        self._receive, self._send = receive, send
+        self._receive, self._send, self._allow = receive, send, allow
         self._queue = SendQueue(self._send_frame, overflow=lambda: self.end(NotReading()))
         self._ended: asyncio.Future[OrchestratorError | None] = asyncio.get_running_loop().create_future()
         self._skipped = Skipped(self.runner_id)
@@ -94,6 +106,8 @@ class Conversation:
         """Say the init and go on to the end; return why it is to be closed, None if the runner has closed it."""
         self._say(self._init_message())  # first of all, whatever the bus brings (PROTOCOL §0, 6)
         tasks: list[asyncio.Task[None]] = []
+        metrics.RUNNER_SOCKETS.inc()
+        metrics.start_flushing()
         try:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
             sockets.hold(self.runner_id, self)
@@ -107,6 +121,7 @@ class Conversation:
             return await self._ended
         finally:
             self._take_no_more()
+            metrics.RUNNER_SOCKETS.dec()
             self._desk.close()
             self._skipped.report()
             if self._ack_timer:
@@ -180,6 +195,8 @@ class Conversation:
         if not frame:
             raise RunnerProtocolError("text or empty frame")
         if frame[0] == forwarding.TUNNEL_TAG:
+            metrics.FRAMES_FROM_RUNNERS.n += 1
+            metrics.BYTES_FROM_RUNNERS.n += len(frame)
             return await forwarding.forward(self.runner_id, frame, self.protocol_version, self._links)
         if frame[:1] == codec.KV_TAG:
             return self._desk.take(frame)
@@ -289,6 +306,8 @@ class Conversation:
             BusOverloaded: too much waits already, as the runner does not read.
         """
         self._queue.offer(frame)
+        metrics.FRAMES_TO_RUNNERS.n += 1
+        metrics.BYTES_TO_RUNNERS.n += len(frame)
         self._deliveries.sent(frame)
         self._links.wrote(frame)
 
@@ -333,12 +352,15 @@ class Conversation:
         return int((time.monotonic() - self._pong_at) * 1000)
 
     async def _look_after(self) -> None:
-        """Look once per ping or less often, for what lost messages may have hidden (DESIGN §2, rule 4)."""
+        """Look once per ping, or less often, for what lost messages may have hidden (DESIGN §2, rule 4)."""
         while True:
             await self._pinged.wait()
             self._pinged.clear()
             try:
+                await self._allow()
                 await self._heartbeat(self._silent_ms)
+            except Forbidden as error:
+                return self.end(error)
             except Exception:  # a database that is away for a moment costs no connection
                 logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
 

@@ -35,6 +35,7 @@ class RunnerConfig(models.Model):
     drain_grace_period = models.DurationField(null=True, blank=True)
     drain_on_version_upgrade = models.BooleanField(default=True)
     metadata_poll_interval = models.DurationField(null=True, blank=True)
+    paused = models.BooleanField(default=False)  # by hand: no runner is started
     options = models.JSONField(default=dict, blank=True)  # accepted and shown again, without effect here
     metadata = models.JSONField(null=True, blank=True)
     endpoint_epoch = models.PositiveIntegerField(default=0)  # grows when url or headers change
@@ -55,6 +56,11 @@ class RunnerConfig(models.Model):
     version = models.PositiveBigIntegerField(default=0)
 
     class Meta:
+        permissions = [
+            ("pause_runnerconfig", "Can pause pools"),
+            ("resume_runnerconfig", "Can end the pause of pools"),
+            ("retry_runnerconfig", "Can have pools call their endpoints now"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["namespace", "name"], condition=Q(deleted_at=None), name="runner_config_one_per_name"
@@ -102,6 +108,7 @@ class Runner(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     state = models.CharField(max_length=10, choices=State.choices, default=State.LIVE)
+    cordoned = models.BooleanField(default=False)  # by hand: gets no new actors
     holds_key = models.BooleanField(default=True)  # a reconnect with its key finds it
     socket_id = models.CharField(max_length=30, default="", blank=True)  # its socket; empty: none
     connected_at = models.DateTimeField()
@@ -116,6 +123,12 @@ class Runner(models.Model):
     version = models.PositiveBigIntegerField(default=0)
 
     class Meta:
+        permissions = [
+            ("cordon_runner", "Can cordon runners"),
+            ("uncordon_runner", "Can uncordon runners"),
+            ("drain_runner", "Can drain runners"),
+            ("evict_runner", "Can evict runners"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["namespace", "name", "key"], condition=Q(holds_key=True), name="runner_one_per_key"

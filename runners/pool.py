@@ -3,7 +3,7 @@
 `hear` takes what happened to a request; `plan` compares what there is with what is wanted and says what to do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -47,6 +47,7 @@ class Config:
     lifespan: timedelta
     grace: timedelta
     epoch: int  # grows when the endpoint changes
+    paused: bool = False  # what runs goes on, and nothing is started
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class Bump:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """Somebody wants a start now: wait no longer after the last failure."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The endpoint answered 200 with a stream."""
 
@@ -119,7 +125,7 @@ class RunnerGone:
     runner_id: str
 
 
-Signal = Bump | Opened | Ready | Ended | RunnerGone
+Signal = Bump | Retry | Opened | Ready | Ended | RunnerGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,8 @@ def hear(state: State, signal: Signal, config: Config, now: datetime) -> tuple[S
     match signal:
         case Bump():
             return state, []
+        case Retry():
+            return replace(state, retry_at=None), []
         case Opened(request_id, status):
             request = state.requests.get(request_id)
             if request is None or request.state is not RequestState.STARTING:
@@ -225,20 +233,30 @@ def _back_off(state: State, request: Request, now: datetime) -> State:
     return replace(state, failures=failures, failed_at=now, retry_at=now + delay + jitter)
 
 
-def plan(state: State, config: Config, demand: int, used: Mapping[str, int], now: datetime) -> Plan:
+def plan(
+    state: State,
+    config: Config,
+    demand: int,
+    used: Mapping[str, int],
+    now: datetime,
+    cordoned: Collection[str] = (),
+) -> Plan:
     """Return what to do so that the pool has the runners it should.
 
-    `demand` is in slots, counted from the actors; `used` gives the slots in use by runner id.
+    `demand` is in slots, counted from the actors; `used` gives the slots in use by runner id. A cordoned runner
+    serves the actors it has and counts for no others.
     """
-    desired = wanted_runners(config, demand)
     requests = {id_: _overdue(request, config, now) for id_, request in state.requests.items()}
-    counted = [request for request in requests.values() if request.state in _COUNTED]
+    present = [request for request in requests.values() if request.state in _COUNTED]
+    counted = [request for request in present if request.runner_id not in cordoned]
+    served = sum(used.get(request.runner_id, 0) for request in present if request.runner_id in cordoned)
+    desired = wanted_runners(config, demand - served)
     surplus = sorted(counted, key=lambda request: _usefulness(request, used))[: max(len(counted) - desired, 0)]
     requests |= {request.id: _let_go(request, now, now + config.grace) for request in surplus}
     missing = max(desired - len(counted), 0)
-    waits = state.retry_at is not None and now < state.retry_at
+    waits = config.paused or (state.retry_at is not None and now < state.retry_at)
     deadlines = [deadline for request in requests.values() if (deadline := _deadline(request, config, now))]
-    if missing and waits and state.retry_at is not None:
+    if missing and not config.paused and waits and state.retry_at is not None:
         deadlines.append(state.retry_at)
     if desired or deadlines:
         deadlines.append(now + AUDIT)

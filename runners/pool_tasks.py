@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
 from orchestrator.ids import new_id
+from orchestrator.metrics import PHASE_SECONDS, STARTS
 from orchestrator.rows import save_guarded
 from orchestrator.statements import lock
 from orchestrator.timeline import record
@@ -72,7 +75,9 @@ def _advance_pool(row: RunnerConfig, signals: Iterable[pool.Signal], outbox: Out
         state, heard = pool.hear(state, signal, config, now)
         effects += heard
     demand = count_demand((row.namespace_id, row.name)) if config.wanted else 0
-    plan = pool.plan(state, config, demand, _used(state), now)
+    runners = _runners(state)
+    used = {pk: used_slots for pk, used_slots, _ in runners}
+    plan = pool.plan(state, config, demand, used, now, [pk for pk, _, cordoned in runners if cordoned])
     for name in _COLUMNS[:6]:
         setattr(row, name, getattr(plan.state, name))
     row.desired, row.due_at = plan.desired, plan.due
@@ -86,6 +91,19 @@ def _advance_pool(row: RunnerConfig, signals: Iterable[pool.Signal], outbox: Out
     if plan.start or any(request.state is pool.RequestState.CLOSING for request in plan.state.requests.values()):
         outbox.hint(CONNECTORS)
     _tell(before, plan.state, row, now)
+    transaction.on_commit(partial(_count, before, plan.state))
+
+
+def _count(before: pool.State, after: pool.State) -> None:
+    """Count what has become of the requests, and measure how long the endpoint took."""
+    for pk, request in after.requests.items():
+        earlier = before.requests[pk]
+        if request.opened_at and request.started_at and not earlier.opened_at:
+            PHASE_SECONDS.labels("start_request").observe((request.opened_at - request.started_at).total_seconds())
+        if request.ready_at and request.started_at and not earlier.ready_at:
+            PHASE_SECONDS.labels("connect").observe((request.ready_at - request.started_at).total_seconds())
+        if request.state is pool.RequestState.ENDED and earlier.state is not pool.RequestState.ENDED:
+            STARTS.labels("failed" if request.error is not None else "ended").inc()
 
 
 def _start(row: RunnerConfig, count: int) -> None:
@@ -141,6 +159,7 @@ def _config(row: RunnerConfig) -> pool.Config:
         lifespan=row.request_lifespan or timedelta(days=365),
         grace=row.grace,
         epoch=row.endpoint_epoch,
+        paused=row.paused,
     )
 
 
@@ -166,9 +185,11 @@ def _store(connection: ServerlessConnection, request: pool.Request) -> None:
     connection.save(update_fields=["state", *(name for name in _SHARED if name != "created_at")])
 
 
-def _used(state: pool.State) -> dict[str, int]:
+def _runners(state: pool.State) -> list[tuple[str, int, bool]]:
+    """Return id, slots in use and whether it is cordoned, of each runner of the requests."""
     ids = [request.runner_id for request in state.requests.values() if request.runner_id]
-    return dict(Runner.objects.filter(pk__in=ids).values_list("pk", "used_slots")) if ids else {}
+    known = Runner.objects.filter(pk__in=ids)
+    return list(known.values_list("pk", "used_slots", "cordoned")) if ids else []
 
 
 def _mark_poisoned(pool_id: str, error: str) -> None:

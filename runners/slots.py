@@ -35,7 +35,8 @@ START_INDEX, STOP_INDEX = 0, 1
 _NEWEST_SERVING = """
 WITH serving AS (
     SELECT id, runner_version, used_slots < total_slots AS has_free_slot FROM runners_runner
-    WHERE namespace_id = %s AND name = %s AND state = 'live' AND socket_id <> '' AND last_ping_at >= %s
+    WHERE namespace_id = %s AND name = %s AND state = 'live' AND NOT cordoned AND socket_id <> ''
+    AND last_ping_at >= %s
 )
 SELECT runner_version, id, has_free_slot FROM serving
 WHERE runner_version = (SELECT MAX(runner_version) FROM serving)
@@ -187,4 +188,5 @@ def _newest_serving(pool: Pool, now: datetime) -> tuple[int | None, list[str]]:
 def _may_serve(row: Runner, now: datetime) -> bool:
     silent = now - row.last_ping_at
     fresh = silent <= timedelta(milliseconds=settings.ENV.runner_eligible_ms)
-    return row.state == Runner.State.LIVE and row.socket_id != "" and fresh and row.total_slots > 0
+    present = row.state == Runner.State.LIVE and row.socket_id != "" and fresh
+    return present and not row.cordoned and row.total_slots > 0

@@ -1,14 +1,17 @@
 """The runner workflow as Celery sees it: a task per shard, a row per runner (see `lifecycle.py`)."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
+from orchestrator.metrics import EVICTIONS, RUNNER_ENDS
 from orchestrator.rows import save_guarded
 from orchestrator.statements import lock
 from orchestrator.timeline import record
@@ -51,6 +54,7 @@ def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
             for effect in effects:
                 _perform(row, effect, outbox)
         if state != before:
+            transaction.on_commit(partial(_count, before, state))
             _store(row, state)
             changed.append(row)
     save_guarded(changed, _COLUMNS)
@@ -58,6 +62,13 @@ def apply(batch: Batch, outbox: Outbox, now: datetime) -> None:
     if ended:
         Command.objects.filter(runner_id__in=ended).delete()
     record(arrows, now)
+
+
+def _count(before: lifecycle.State, after: lifecycle.State) -> None:
+    if isinstance(after, lifecycle.Evicting) and not isinstance(before, lifecycle.Evicting):
+        EVICTIONS.inc()
+    if isinstance(after, lifecycle.Stopped) and not isinstance(before, lifecycle.Stopped):
+        RUNNER_ENDS.labels(after.reason.value).inc()
 
 
 def overdue(now: datetime, limit: int) -> list[str]:
@@ -164,6 +175,8 @@ def _stop_arrow(asked_by: str | None) -> Arrow:
             return Arrow(Participant.RUNNER, workflow, "stop", via=(Participant.RUNNER_WS,))
         case "version":
             return Arrow(workflow, workflow, "stop, a newer version is here")
+        case "operator":
+            return Arrow(workflow, workflow, "stop, asked for by hand")
         case _:
             return Arrow(Participant.SERVERLESS, workflow, "stop")
 

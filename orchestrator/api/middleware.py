@@ -12,12 +12,13 @@ from urllib.parse import quote
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.cache import patch_vary_headers
 
+from orchestrator import logs
 from orchestrator.api.answers import error_answer
 from orchestrator.errors import MethodNotAllowed, PathNotFound
 from orchestrator.ids import new_id
@@ -26,7 +27,7 @@ THREADS = 32
 """Requests answered at the same time by one process; also its connections to the database at the most."""
 RAY_ID = "x-rivet-ray-id"
 
-_DJANGO_PATHS = ("/admin/", f"/{settings.STATIC_URL.strip('/')}/")
+_DJANGO_PATHS = ("/admin/", "/console/", f"/{settings.STATIC_URL.strip('/')}/")
 _UNESCAPED = "/:@!$&'()*+,;=~"  # what a path may hold as it is (RFC 3986 §3.3)
 _VARY = ("origin", "access-control-request-method", "access-control-request-headers")
 
@@ -55,13 +56,24 @@ class ApiMiddleware:
 
     async def _answer_later(self, request: HttpRequest) -> HttpResponseBase:
         if not _is_ours(request):
-            return _with_ray_id(await self._get_response(request), new_id())
+            try:
+                return _with_ray_id(await self._get_response(request), new_id())
+            finally:  # in the thread that Django gave the request, and its connection ends with it
+                await sync_to_async(connections.close_all)()
         return await sync_to_async(_answer_in_thread, thread_sensitive=False, executor=_threads)(request)
 
 
 def answer(request: HttpRequest) -> HttpResponseBase:
     """Return the answer of the API to a request, whatever comes."""
     ray_id = request.ray_id = new_id()  # type: ignore[attr-defined]
+    token = logs.ray_id.set(ray_id)
+    try:
+        return _answer(request, ray_id)
+    finally:
+        logs.ray_id.reset(token)
+
+
+def _answer(request: HttpRequest, ray_id: str) -> HttpResponseBase:
     try:
         match: ResolverMatch | None = resolve(_encoded_path(request))
     except Resolver404:

@@ -126,10 +126,14 @@ def _flag(value: str) -> bool:
     return value == "true"
 
 
-def _limit(value: str) -> int:
+def _whole(value: str) -> int:
     if not _UNSIGNED.fullmatch(value) or int(value) > _U64_MAX:
         raise ValueError("must be an unsigned integer")
-    return min(int(value), MAX_LIMIT)
+    return int(value)
+
+
+def _limit(value: str) -> int:
+    return min(_whole(value), MAX_LIMIT)
 
 
 def _entries(value: str) -> list[str]:
@@ -138,10 +142,12 @@ def _entries(value: str) -> list[str]:
 
 Text = Annotated[str, AfterValidator(_text)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
+Whole = Annotated[int, BeforeValidator(_whole), WithJsonSchema({"type": "integer", "minimum": 0})]
 Limit = Annotated[int, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 0})]
-Id = Annotated[str, AfterValidator(_id)]
+_AN_ID = WithJsonSchema({"type": "string", "pattern": "^[0-9a-zA-Z]{30}$"})
+Id = Annotated[str, AfterValidator(_id), _AN_ID]
 PathText = Annotated[str, AfterValidator(_decoded)]
-PathId = Annotated[str, AfterValidator(_decoded), AfterValidator(_id)]
+PathId = Annotated[str, AfterValidator(_decoded), AfterValidator(_id), _AN_ID]
 Repeated = Annotated[list[T], _REPEATABLE]
 CommaSeparated = Annotated[list[T], BeforeValidator(_entries), WithJsonSchema({"type": "string"})]
 

@@ -7,9 +7,9 @@ from channels.exceptions import ChannelFull
 from channels.layers import get_channel_layer
 
 
-def hint(channel: str) -> None:
+def hint(channel: str, kind: str = "look") -> None:
     """Have one consumer of this channel look at its rows. Many hints that wait are as good as one."""
     layer = get_channel_layer()
     assert layer is not None, "the settings configure a channel layer"
     with contextlib.suppress(ChannelFull):
-        async_to_sync(layer.send)(channel, {"type": "look"})
+        async_to_sync(layer.send)(channel, {"type": kind})

@@ -16,6 +16,7 @@ from typing import Protocol
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from orchestrator.metrics import SIGNALS
 from orchestrator.models import SetAsideSignal
 from orchestrator.workflow import mailbox
 from orchestrator.workflow.lock import Found, ShardLock
@@ -71,6 +72,7 @@ def turn(workflow: Workflow, lease: Lease, found: Found) -> Found | None:
     """Handle one batch, then have it removed, never the other way round; return what the lease says comes next."""
     entries = [_entry(id_, fields) for id_, fields in found]
     _handle(workflow, entries)
+    SIGNALS.labels(workflow.name).inc(len(entries))
     return lease.go_on([entry.id for entry in entries])
 
 

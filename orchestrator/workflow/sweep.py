@@ -13,8 +13,9 @@ from typing import Any
 from django.conf import settings
 
 from orchestrator.celery import app
+from orchestrator.metrics import LOST_TASKS, SWEEP_REPAIRS
 from orchestrator.redis import get_redis
-from orchestrator.workflow import mailbox
+from orchestrator.workflow import echo, mailbox
 from orchestrator.workflow.hints import hint
 from orchestrator.workflow.mailbox import Letter
 
@@ -64,11 +65,29 @@ def sweep(now: datetime) -> int:
         if backlogs[swept.workflow][mailbox.shard_of(key)] < BACKLOG_LIMIT
     ]
     mailbox.post_all(letters)
+    for letter in letters:
+        SWEEP_REPAIRS.labels(letter.workflow).inc()
     _send_lost_tasks(backlogs)
     for watched in _watched:
         if watched.waiting(now):
             hint(watched.channel)
     return len(letters)
+
+
+def ask_for_echoes() -> None:
+    """Ask every queue and watched channel for an echo, so that how old the last one is means something."""
+    for queue in queues():
+        echo.ask(queue)
+
+
+def workflows() -> list[str]:
+    """Return the names of all workflows that have mailboxes."""
+    return [swept.workflow for swept in _swept]
+
+
+def queues() -> list[str]:
+    """Return the names of all that must be served: the workers' queue, and the watched channels."""
+    return [app.conf.task_default_queue, *(watched.channel for watched in _watched)]
 
 
 def _backlogs(workflow: str) -> list[int]:
@@ -89,6 +108,7 @@ def _send_lost_tasks(backlogs: dict[str, list[int]]) -> None:
     for (name, shard), held in zip(waiting, pipeline.execute(), strict=True):
         if not held:
             mailbox.send_task(name, shard)
+            LOST_TASKS.labels(name).inc()
 
 
 def _queued_tasks() -> int:

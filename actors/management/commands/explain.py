@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from actors.explain import explain
+from actors.explain import explain, in_words
 from actors.models import Actor
 
 
@@ -29,19 +29,4 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(told, indent=2))
         else:
-            self._print(told)
-
-    def _print(self, told: dict[str, Any]) -> None:
-        self.stdout.write(f"{told['actor_id']} is {told['step']}, since {told['since']}")
-        for name in ("generation", "runner_id", "error", "retries", "next_look_at"):
-            if told[name] not in (None, 0):
-                self.stdout.write(f"  {name}: {told[name]}")
-        for runner in told.get("runners", []):
-            self.stdout.write(f"  runner {runner['runner_id']}: {runner['refused'] or 'has a free slot'}")
-        if pool := told.get("pool"):
-            self.stdout.write(f"  pool {pool['name']} ({pool['kind']}): {pool['desired_runners']} runners wanted")
-            for start in pool["starts"]:
-                outcome = start["error"] or start["status"] or "no answer yet"
-                self.stdout.write(f"    GET /start at {start['sent_at']}: {start['state']}, {outcome}")
-        if "unblocked_by" in told:
-            self.stdout.write(f"  unblocked by: {told['unblocked_by']}")
+            self.stdout.write("\n".join(in_words(told)))

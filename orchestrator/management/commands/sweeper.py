@@ -12,8 +12,9 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
+from orchestrator.timeline import forget_old_arrows
 from orchestrator.workflow import mailbox, timers
-from orchestrator.workflow.sweep import sweep
+from orchestrator.workflow.sweep import ask_for_echoes, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Command(BaseCommand):
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + settings.ENV.sweep_interval_ms / 1000
                     sweep(timezone.now())
+                    ask_for_echoes()
+                    forget_old_arrows(timezone.now())
             except (redis.RedisError, OSError, DatabaseError):
                 logger.exception("sweep failed, trying again", extra={"action": "sweep_failed"})
                 connection.close()

@@ -327,3 +327,46 @@ def test_an_unknown_actor_is_told_so(namespace):
 @pytest.mark.parametrize(("arguments", "shown"), [((), "nothing is recorded yet\n"), (("--json",), "[]\n")])
 def test_an_actor_of_whom_nothing_is_recorded(namespace, arguments, shown):
     assert command(make_actor(namespace).pk, *arguments) == shown
+
+
+# Parts of it, over the API
+
+
+def live_twice(actor, pool) -> None:
+    first = take_the_ideal_flow(actor, pool, key="first")
+    post(actor, says(first, life.SleepIntent(), 1, 0), says(first, life.StoppedReport(ok=False), 2, 0))
+    settle()
+    end_a_runner(pool, first)
+    take_the_ideal_flow(actor, pool, key="second", generation=1)
+
+
+def test_one_generation_is_shown_from_the_call_that_led_to_it(namespace, pool, api):
+    actor = make_actor(namespace)
+    live_twice(actor, pool)
+    for generation in (0, 1):
+        shown = actor_timeline(actor.pk, generation=generation)
+        assert told(shown)[:13] == IDEAL_FLOW, generation
+        wakes = api.ok("GET", f"/actors/{actor.pk}/timeline", query={"generation": generation})["wakes"]
+        assert [wake["generation"] for wake in wakes] == [generation]
+        assert len(wakes[0]["phases_ms"]) == 7
+    assert actor_timeline(actor.pk, generation=2) == []
+
+
+def test_a_span_of_time_is_shown_without_its_end(namespace, pool, api):
+    actor = make_actor(namespace)
+    take_the_ideal_flow(actor, pool)
+    every = actor_timeline(actor.pk)
+    span = actor_timeline(actor.pk, since=every[2].at, until=every[5].at)
+    assert told(span) == IDEAL_FLOW[2:5]
+    answer = api.ok("GET", f"/actors/{actor.pk}/timeline", query={"until_ts": 1})
+    assert (answer["arrows"], answer["wakes"]) == ([], [])
+
+
+def test_the_api_tells_arrows_wakes_and_picture(namespace, pool, api):
+    actor = make_actor(namespace)
+    take_the_ideal_flow(actor, pool)
+    answer = api.ok("GET", f"/actors/{actor.pk}/timeline")
+    assert answer["arrows"] == json.loads(command(actor.pk, "--json"))
+    assert answer["mermaid"] == command(actor.pk, "--mermaid")
+    assert answer["wakes"][0]["total_ms"] >= 0
+    assert api.send("GET", f"/actors/{actor.pk}/timeline", query={"since_ts": "x"}).status == 400

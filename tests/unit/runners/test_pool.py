@@ -18,6 +18,7 @@ from runners.pool import (
     Ready,
     Request,
     RequestState,
+    Retry,
     RunnerGone,
     State,
     hear,
@@ -455,3 +456,30 @@ signals = st.one_of(
 def test_a_signal_heard_twice_acts_once(state, signal):
     after, _ = hear(state, signal, CONFIG, NOON)
     assert hear(after, signal, CONFIG, NOON) == (after, [])
+
+
+def test_a_paused_pool_starts_nothing_and_keeps_what_it_has():
+    paused = replace(CONFIG, paused=True)
+    made = plan(pool(request("a", READY)), paused, 3, {}, NOON)
+    assert (made.start, made.desired, made.due) == (0, 3, NOON + AUDIT)
+    assert states(made.state) == {"a": "ready"}
+
+
+def test_a_paused_pool_is_not_planned_again_for_the_end_of_its_backoff():
+    failed = replace(EMPTY, retry_at=NOON + SECOND)
+    assert plan(failed, replace(CONFIG, paused=True), 1, {}, NOON).due == NOON + AUDIT
+
+
+def test_a_retry_by_hand_ends_the_wait_and_nothing_else():
+    failed = replace(EMPTY, error=HTTP_500, failures=3, retry_at=NOON + SECOND)
+    after, effects = hear(failed, Retry(), CONFIG, NOON)
+    assert (after, effects) == (replace(failed, retry_at=None), [])
+    assert plan(after, CONFIG, 1, {}, NOON).start == 1
+
+
+def test_a_cordoned_runner_serves_its_own_actors_and_counts_for_no_others():
+    config = replace(CONFIG, slots_per_runner=2)
+    requests = pool(request("a", READY))
+    assert plan(requests, config, 2, {"runner-a": 1}, NOON).start == 0
+    assert plan(requests, config, 2, {"runner-a": 1}, NOON, {"runner-a"}).start == 1
+    assert plan(requests, config, 1, {"runner-a": 1}, NOON, {"runner-a"}).start == 0
