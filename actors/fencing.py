@@ -1,4 +1,4 @@
-"""Transactions of actors that use the ORM: they commit only while their life still owns the actor.
+"""Transactions of actors that use the ORM, `ctx.atomic()`: they commit only while their life owns the actor.
 
 For actors hosted in a Django project that has the engine's tables. A runner that was cut off for a while may hold
 a life of an actor that lives elsewhere by now, in a later generation; what such a zombie writes through here is
@@ -7,39 +7,17 @@ rolled back.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from actors.models import Actor
 from orchestrator.db import run_db
-from runners.sdk.errors import SdkError
+from runners.fence import Owner
+from runners.sdk.errors import OwnershipLost
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class OwnershipLost(SdkError):
-    """The actor is no longer this life's: it sleeps, is destroyed, or lives elsewhere or in a later life."""
-
-
-class Owner(Protocol):
-    """A life of an actor, as its Context says."""
-
-    @property
-    def actor_id(self) -> str:
-        """The actor."""
-        ...
-
-    @property
-    def runner_id(self) -> str:
-        """The runner this life is on."""
-        ...
-
-    @property
-    def generation(self) -> int:
-        """Which life it is."""
-        ...
 
 
 @contextmanager

@@ -352,7 +352,7 @@ class Conversation:
         return int((time.monotonic() - self._pong_at) * 1000)
 
     async def _look_after(self) -> None:
-        """Look once per ping or less often, for what lost messages may have hidden (DESIGN §2, rule 4)."""
+        """Look once per ping, or less often, for what lost messages may have hidden (DESIGN §2, rule 4)."""
         while True:
             await self._pinged.wait()
             self._pinged.clear()

@@ -6,7 +6,15 @@ It needs no Django, only `websockets` and the protocol package beside it.
 from runners.sdk.actor import Actor, Registry, scheduled
 from runners.sdk.asgi import AsgiActor, asgi_actor
 from runners.sdk.context import Context
-from runners.sdk.errors import KvError, KvTimeout, RequestTooLarge, RunnerStopped, SdkError, WebSocketClosed
+from runners.sdk.errors import (
+    KvError,
+    KvTimeout,
+    OwnershipLost,
+    RequestTooLarge,
+    RunnerStopped,
+    SdkError,
+    WebSocketClosed,
+)
 from runners.sdk.http import Request, Response, StreamingResponse
 from runners.sdk.idle import KeepAwake
 from runners.sdk.kv import Kv
@@ -24,6 +32,7 @@ __all__ = [
     "Kv",
     "KvError",
     "KvTimeout",
+    "OwnershipLost",
     "Planned",
     "Registry",
     "Request",

@@ -1,5 +1,6 @@
 """How an actor is written, and the table of those a runner can host."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -81,14 +82,28 @@ class FunctionActor(Actor):
         return await self._fetch(ctx, request)
 
 
+def _check(name: str, actor: object) -> None:
+    """Refuse what can never be an actor now, and not at its first request. Raises TypeError."""
+    if isinstance(actor, Actor):
+        raise TypeError(
+            f"{name!r} must be the class {type(actor).__name__} itself: each life has an object of its own"
+        )
+    if not callable(actor) or (isinstance(actor, type) and not issubclass(actor, Actor)):
+        raise TypeError(f"{name!r} must be a subclass of Actor or an async function, not {actor!r}")
+    if isinstance(actor, type):
+        try:
+            inspect.signature(actor).bind()
+        except TypeError as error:
+            raise TypeError(f"{name!r} must be made without arguments: {error}") from None
+
+
 class Registry:
     """Which actors there are: name -> Actor subclass, or an async function like `Actor.fetch`."""
 
     def __init__(self, actors: "Mapping[str, ActorLike] | Registry") -> None:
         self._actors: Mapping[str, ActorLike] = actors._actors if isinstance(actors, Registry) else dict(actors)
         for name, actor in self._actors.items():
-            if isinstance(actor, type) and not issubclass(actor, Actor):
-                raise TypeError(f"{name!r} must be a subclass of Actor or an async function, not {actor!r}")
+            _check(name, actor)
         self._kinds = {
             name: kind_of(actor) if isinstance(actor, type) else Kind() for name, actor in self._actors.items()
         }

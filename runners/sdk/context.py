@@ -1,15 +1,22 @@
 """What an actor knows about itself and may ask of the engine."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
+from runners.fence import Fence, find_fence
+from runners.sdk.errors import SdkError
 from runners.sdk.home import Home
 from runners.sdk.idle import KeepAwake
 from runners.sdk.kv import Kv
 from runners.sdk.schedule import Schedule, milliseconds
 from runners.sdk.state import State
 from runners.sdk.websocket import WebSocket
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Wishes(Protocol):
@@ -78,6 +85,23 @@ class Context:
         """Return a reason not to fall asleep by itself (`Actor.sleep_after`), to be used in `with` or released."""
         return self.home.idle.keep_awake()
 
+    def atomic(self, *, using: str = "default") -> AbstractContextManager[None]:
+        """Do as Django's `transaction.atomic`, for a life that owns its actor until the commit.
+
+        For threads; in a coroutine there is `in_transaction`. The actor's row is locked meanwhile: keep it short.
+        `using` names the database with the engine's tables. Raises OwnershipLost, SdkError without the engine's
+        Django apps.
+        """
+        return _fence().atomic(self, using=using)
+
+    async def in_transaction(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function that uses the ORM in a database thread, in a transaction as of `atomic`.
+
+        Returns what the function returns. Raises as `atomic` does, and what the function raises: then nothing of
+        it is kept.
+        """
+        return await _fence().in_transaction(self, work, *args, **kwargs)
+
     def set_alarm(self, when: datetime | None) -> None:
         """Have the engine wake this actor if it sleeps at that moment; None clears. There is one alarm per actor.
 
@@ -89,3 +113,10 @@ class Context:
         if when is not None and when.tzinfo is None:
             raise ValueError("an alarm needs a time with its zone")
         self.wishes.set_alarm(None if when is None else milliseconds(when))
+
+
+def _fence() -> Fence:
+    fence = find_fence()
+    if fence is None:
+        raise SdkError("this needs a Django project, set up, with `actors` among its INSTALLED_APPS")
+    return fence

@@ -10,7 +10,8 @@ import threading
 import uuid
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -87,6 +88,17 @@ class Runner:
     def runner_id(self) -> str | None:
         """The id the engine has given this runner, None until it has."""
         return self._conversation.runner_id
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait until the engine has welcomed the runner."""
+        await self.start()
+        await self.wait_ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.shutdown()
 
     async def run(self) -> None:
         """Host actors until evicted, shut down, or told by SIGTERM or SIGINT to drain (a second one: to hurry)."""

@@ -1,6 +1,7 @@
 """The SDK with a real engine: its tutorial as a reader follows it, its clients, and the examples."""
 
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from runners.sdk.client import AsyncClient, Client, EngineError
-from runners.sdk.testing import RunningEngine, running_engine
+from runners.sdk.testing import RunningEngine
 from tests.support.api import wait_until
 from tests.support.child import REPOSITORY, Child
 from tests.support.pages import expected_output, read_page
@@ -31,10 +32,9 @@ actors = {"counter": counter}
 """
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
-    with running_engine(tmp_path_factory.mktemp("engine")) as running:
-        yield running
+@pytest.fixture
+def engine(torpor_engine: RunningEngine) -> RunningEngine:
+    return torpor_engine
 
 
 @contextmanager
@@ -70,6 +70,19 @@ def test_the_tutorial_works_as_it_stands(engine: RunningEngine, tmp_path: Path) 
                 timeout=60,
             )
             assert (done.stdout, done.stderr) == (expected_output(script), "")
+
+
+async def test_an_integration_test_shares_an_engine(
+    engine: RunningEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PAGE.write(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    test = importlib.import_module("test_with_engine")
+    try:
+        await test.test_a_counter_counts_with_a_real_engine(engine)
+    finally:
+        for name in ("test_with_engine", "counter"):
+            sys.modules.pop(name, None)
 
 
 def test_a_handle_follows_its_name_to_the_next_actor(engine: RunningEngine, tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from runners.sdk.client.calls import (
     CrashPolicy,
     EngineError,
     Wanted,
+    api_headers,
     gateway_path,
-    headers_of,
     json_of,
     raise_for_engine,
     websocket_url,
+    with_token,
 )
 from runners.sdk.session.reconnect import engine_endpoint
 
@@ -37,10 +38,14 @@ class AsyncClient:
         token: str | None = None,
         timeout_s: float = PATIENCE_S,
     ) -> None:
-        """`endpoint` is the engine's, by default that of TORPOR_ENDPOINT, or http://127.0.0.1:6420."""
+        """`endpoint` is the engine's, by default that of TORPOR_ENDPOINT, or http://127.0.0.1:6420.
+
+        `token` is by default that of TORPOR_TOKEN; of an engine that asks for one, its scope is `client`.
+        """
         self.endpoint = engine_endpoint(endpoint, os.environ)
         self.namespace = namespace
-        self.http = httpx.AsyncClient(base_url=self.endpoint, headers=headers_of(token), timeout=timeout_s)
+        self.token = os.environ.get("TORPOR_TOKEN") if token is None else token
+        self.http = httpx.AsyncClient(base_url=self.endpoint, timeout=timeout_s)
 
     def get_or_create(
         self,
@@ -87,7 +92,9 @@ class AsyncClient:
 
     async def call(self, call: Call) -> httpx.Response:
         """Call the management API."""
-        return await self.http.request(call.method, call.path, params=call.params, json=call.json)
+        return await self.http.request(
+            call.method, call.path, params=call.params, json=call.json, headers=api_headers(self.token)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,7 +136,7 @@ class AsyncActorHandle:
     async def stream(self, path: str = "/", method: str = "GET", **options: Any) -> AsyncIterator[httpx.Response]:
         """Send a request and give the answer while its body is still coming."""
         url = gateway_path(await self.resolve(), path)
-        async with self._client.http.stream(method, url, **options) as answer:
+        async with self._client.http.stream(method, url, **with_token(self._client.token, options)) as answer:
             if "x-rivet-error" in answer.headers:
                 await answer.aread()
             raise_for_engine(answer)
@@ -139,8 +146,8 @@ class AsyncActorHandle:
     async def websocket(self, path: str = "/", **options: Any) -> AsyncIterator[Any]:
         """Open a WebSocket for the length of `async with`; `options` are those of `websockets`' `connect`."""
         url = websocket_url(self._client.endpoint, await self.resolve(), path)
-        settings = {"max_size": MAX_FRAME_BYTES, "open_timeout": PATIENCE_S} | options
-        async with connect(url, **settings) as socket:
+        options = with_token(self._client.token, options, "additional_headers")
+        async with connect(url, **{"max_size": MAX_FRAME_BYTES, "open_timeout": PATIENCE_S} | options) as socket:
             yield socket
 
     async def destroy(self) -> None:
@@ -148,6 +155,7 @@ class AsyncActorHandle:
         json_of(await self._client.call(self._wanted.destroy(await self.resolve())))
 
     async def _fetch(self, path: str, method: str, options: dict[str, Any]) -> httpx.Response:
-        answer = await self._client.http.request(method, gateway_path(await self.resolve(), path), **options)
+        url = gateway_path(await self.resolve(), path)
+        answer = await self._client.http.request(method, url, **with_token(self._client.token, options))
         raise_for_engine(answer)
         return answer

@@ -17,11 +17,12 @@ from runners.sdk.client.calls import (
     CrashPolicy,
     EngineError,
     Wanted,
+    api_headers,
     gateway_path,
-    headers_of,
     json_of,
     raise_for_engine,
     websocket_url,
+    with_token,
 )
 from runners.sdk.session.reconnect import engine_endpoint
 
@@ -37,10 +38,14 @@ class Client:
         token: str | None = None,
         timeout_s: float = PATIENCE_S,
     ) -> None:
-        """`endpoint` is the engine's, by default that of TORPOR_ENDPOINT, or http://127.0.0.1:6420."""
+        """`endpoint` is the engine's, by default that of TORPOR_ENDPOINT, or http://127.0.0.1:6420.
+
+        `token` is by default that of TORPOR_TOKEN; of an engine that asks for one, its scope is `client`.
+        """
         self.endpoint = engine_endpoint(endpoint, os.environ)
         self.namespace = namespace
-        self.http = httpx.Client(base_url=self.endpoint, headers=headers_of(token), timeout=timeout_s)
+        self.token = os.environ.get("TORPOR_TOKEN") if token is None else token
+        self.http = httpx.Client(base_url=self.endpoint, timeout=timeout_s)
 
     def get_or_create(
         self,
@@ -86,7 +91,9 @@ class Client:
 
     def call(self, call: Call) -> httpx.Response:
         """Call the management API."""
-        return self.http.request(call.method, call.path, params=call.params, json=call.json)
+        return self.http.request(
+            call.method, call.path, params=call.params, json=call.json, headers=api_headers(self.token)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +134,8 @@ class ActorHandle:
     @contextmanager
     def stream(self, path: str = "/", method: str = "GET", **options: Any) -> Iterator[httpx.Response]:
         """Send a request and give the answer while its body is still coming."""
-        with self._client.http.stream(method, gateway_path(self.resolve(), path), **options) as answer:
+        url = gateway_path(self.resolve(), path)
+        with self._client.http.stream(method, url, **with_token(self._client.token, options)) as answer:
             if "x-rivet-error" in answer.headers:
                 answer.read()
             raise_for_engine(answer)
@@ -136,6 +144,7 @@ class ActorHandle:
     def websocket(self, path: str = "/", **options: Any) -> ClientConnection:
         """Open a WebSocket, to be used in `with`; `options` are those of `websockets.sync.client.connect`."""
         url = websocket_url(self._client.endpoint, self.resolve(), path)
+        options = with_token(self._client.token, options, "additional_headers")
         return connect(url, **{"max_size": MAX_FRAME_BYTES, "open_timeout": PATIENCE_S} | options)
 
     def destroy(self) -> None:
@@ -143,6 +152,7 @@ class ActorHandle:
         json_of(self._client.call(self._wanted.destroy(self.resolve())))
 
     def _fetch(self, path: str, method: str, options: dict[str, Any]) -> httpx.Response:
-        answer = self._client.http.request(method, gateway_path(self.resolve(), path), **options)
+        url = gateway_path(self.resolve(), path)
+        answer = self._client.http.request(method, url, **with_token(self._client.token, options))
         raise_for_engine(answer)
         return answer

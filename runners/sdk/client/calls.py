@@ -84,9 +84,17 @@ class Wanted:
         return Call("DELETE", f"/actors/{quote(actor_id, safe='')}", {"namespace": self.namespace})
 
 
-def headers_of(token: str | None) -> dict[str, str]:
-    """Return the headers of every call."""
+def api_headers(token: str | None) -> dict[str, str]:
+    """Return the headers of a call of the management API."""
     return {} if token is None else {"authorization": f"Bearer {token}"}
+
+
+def with_token(token: str | None, options: Mapping[str, Any], name: str = "headers") -> dict[str, Any]:
+    """Return the options of a request to an actor; the gateway keeps the token among the headers to itself."""
+    if token is None:
+        return dict(options)
+    given = httpx.Headers(options.get(name))
+    return {**options, name: [*given.multi_items(), ("x-rivet-token", token)]}
 
 
 def gateway_path(actor_id: str, path: str) -> str:

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from django.db import IntegrityError, connections
 
-from actors.fencing import OwnershipLost, atomic, in_transaction
+from actors.fencing import atomic, in_transaction
 from actors.models import Actor
 from orchestrator.db import run_db
 from orchestrator.models import Namespace
-from runners.sdk import Response
+from runners.sdk import OwnershipLost, Response
 from tests.support.management import NOON, make_actor
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -107,8 +107,13 @@ def test_an_actor_of_the_sdk_is_the_owner_its_context_says(namespace):
     from runners.sdk.testing import LocalEngine
 
     async def fetch(ctx, request):
-        await in_transaction(ctx, write)
+        await ctx.in_transaction(write)
+        await run_db(write_too, ctx)
         return Response.text("written")
+
+    def write_too(ctx):
+        with ctx.atomic():
+            write("too")
 
     async def story():
         async with LocalEngine({"actor": fetch}) as engine:
@@ -121,3 +126,4 @@ def test_an_actor_of_the_sdk_is_the_owner_its_context_says(namespace):
 
     asyncio.run(story())
     assert written()
+    assert Namespace.objects.filter(name="too").exists()

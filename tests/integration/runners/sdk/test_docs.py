@@ -38,7 +38,8 @@ def load(tmp_path, monkeypatch):
 
 
 def test_every_file_of_the_page_has_a_test_here():
-    assert sorted([*TESTED, "program.py", "endpoint.py", "project_asgi.py"]) == sorted(PAGE.files)
+    beside = ["program.py", "endpoint.py", "project_asgi.py", "test_with_engine.py"]
+    assert sorted([*TESTED, *beside]) == sorted(PAGE.files)
 
 
 def test_the_tutorials_test_passes(tmp_path):
@@ -93,11 +94,11 @@ async def test_an_app_is_an_actor(load):
 async def test_an_actor_of_a_django_project_uses_the_orm(load, namespace):
     from orchestrator.db import run_db
 
-    async with LocalEngine({"orders": load("orders").fetch}) as engine:
+    async with LocalEngine({"orders": load("orders").Orders}) as engine:
         actor = engine.actor("orders")
         columns = {"status": "running", "runner_id": "local-runner", "generation": 0, "due_at": NOON}
         await run_db(make_actor, namespace, id=actor.id, connectable_at=NOON, started_at=NOON, **columns)
-        assert (await actor.fetch()).json() == {"namespaces": 1}
+        assert (await actor.fetch(method="POST", body=b"tea")).json() == ["tea"]
 
 
 async def test_the_endpoint_tells_of_its_actors(load):
