@@ -40,13 +40,12 @@ def guarded(application: Application) -> Application:
     an unanswered request gets 503. The body of a 204 or 304, which has none, is dropped.
     """
 
-    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and len(scope["headers"]) > HEADERS:
-            await send_error(HeadTooLarge(), send)
-        elif scope["type"] == "http":
-            await _serve_request(application, scope, receive, send)
-        else:
-            await _serve_websocket(application, scope, receive, send)
+    def guard(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http":
+            return _serve_websocket(application, scope, receive, send)
+        if len(scope["headers"]) > HEADERS:
+            return send_error(HeadTooLarge(), send)
+        return _serve_request(application, scope, receive, send)
 
     return guard
 

@@ -29,7 +29,8 @@ class Cluster:
     """Web processes, Celery workers, connectors and a sweeper around one database and one Redis.
 
     `webs[0]` is where runners connect (the public URL). `env` overrides what the processes find in their
-    environment. `celery` is the module whose app the workers run. Logs are files in `directory`.
+    environment; with `token`, that of the admin, the engine asks everybody for one. `celery` is the module whose
+    app the workers run. Logs are files in `directory`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Cluster:
         connectors: int = 1,
         env: Mapping[str, str] | None = None,
         celery: str = "orchestrator.celery",
+        token: str | None = None,
     ) -> None:
         self.directory = directory
         self.redis_url = redis_url
@@ -56,6 +58,8 @@ class Cluster:
             "TORPOR_SECRET_KEY": "a key for tests alone",
             "DJANGO_SETTINGS_MODULE": "orchestrator.settings",
         } | dict(env or {})
+        if token is not None:
+            self._env["TORPOR_ADMIN_TOKEN"] = token
         self.webs = [self._web(f"web{index}", port, server) for index, port in enumerate(ports)]
         self.workers = [self._worker(f"worker{index or ''}", celery) for index in range(workers)]
         self.connectors = [
@@ -65,7 +69,7 @@ class Cluster:
         self.worker, self.connector = self.workers[0], self.connectors[0]
         self.sweeper = self._child("sweeper", "manage.py", "sweeper")
         self.children = [*self.webs, *self.workers, *self.connectors, self.sweeper]
-        self.api = Api(self.urls[0])
+        self.api = Api(self.urls[0], token=token)
 
     def __enter__(self) -> Self:
         try:
