@@ -29,6 +29,7 @@ from gateway.errors import (
 from gateway.hub import Hub
 from gateway.lane import Lane
 from gateway.outbox import Outbox
+from gateway.routing import told
 from gateway.socket_tunnel import (
     Accepted,
     Close,
@@ -46,6 +47,7 @@ from gateway.socket_tunnel import (
 from gateway.waiting import Wait, until_connectable
 from gateway.watch import Exchange, Route, Watch
 from orchestrator.arrows import Arrow, Participant
+from orchestrator.errors import OrchestratorError
 from runners.background import spawn
 from runners.protocol.messages import (
     ToClientWebSocketOpen,
@@ -98,7 +100,7 @@ class ProxiedSocket:
         self._start = start
         self._hub, self._watch = await watch_actor(self._client, start.actor_id)
         self._released = False
-        wait = Wait(self._watch, f"WebSocket {start.path}"[:180], skip_ready_wait)
+        wait = Wait(self._watch, told("WebSocket", start.path), skip_ready_wait)
         try:
             async with asyncio.timeout(settings.ENV.gateway_request_ms / 1000):
                 await until_answered(self._client, wait, self._attempt, lambda: False)
@@ -130,7 +132,7 @@ class ProxiedSocket:
         """Take note that the client is gone."""
         self._do(self._tunnel.client_left(code, reason))
 
-    def fail(self, error: GatewayError) -> None:
+    def fail(self, error: OrchestratorError) -> None:
         """Close both sides with an error."""
         self._do(self._tunnel.fail(error))
 
@@ -281,7 +283,7 @@ class ProxiedSocket:
             return None
         if self._tunnel.phase is Phase.LEAVING:
             await self._hub.pairs.leave(self.request_id)
-        return await until_connectable(Wait(watch, f"WebSocket {self._start.path}"[:180]))
+        return await until_connectable(Wait(watch, told("WebSocket", self._start.path)))
 
     def _take_up(self, route: Route) -> bool:
         """Go on with the runner of the route; False if that life is over already."""

@@ -260,7 +260,9 @@ LOGGING = {
     "loggers": {
         "django.server": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},  # a refused request is no event of ours
-        "httpx": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},  # it writes whole URLs
+        "httpcore": {"level": "WARNING"},  # and headers
+        "websockets": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},  # a line for each task; there are many
         "celery.app.trace": {"level": "WARNING"},  # another one
     },
