@@ -137,6 +137,7 @@ async def test_each_life_may_have_an_app_of_its_own():
         assert (await actor.fetch()).text == "1"
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_a_django_project_is_an_app_like_any_other():
     async with LocalEngine({"django": asgi_actor(get_asgi_application())}) as engine:
         answer = await engine.actor("django").fetch("/no/such/page", headers={"host": "localhost"})
