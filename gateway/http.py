@@ -23,7 +23,7 @@ from gateway.features import features_of
 from gateway.hub import Hub
 from gateway.line import Line
 from gateway.resolving import resolve
-from gateway.routing import Target, request_target
+from gateway.routing import Target, request_target, told_of
 from gateway.tunnel import (
     ResponseHead,
     Stream,
@@ -115,7 +115,7 @@ class GatewayRequest(LeanConsumer):
             try:
                 await until_answered(
                     self._client,
-                    Wait(watch, f"{self.method} {target.path}"[:180], target.skip_ready_wait),
+                    Wait(watch, told_of(self.method, target.path), target.skip_ready_wait),
                     lambda route: self._exchange(hub, watch, route, target),
                     lambda: self.started,
                 )

@@ -17,6 +17,7 @@ from gateway import looks
 from gateway.errors import ActorNotFound, TunnelBroken, TunnelOverloaded
 from gateway.lane import Lane, Rider
 from gateway.pairs import Pairs
+from gateway.socket_story import SocketStory
 from gateway.watch import Watch
 from orchestrator.arrows import Arrow
 from orchestrator.bus import get_bus
@@ -90,6 +91,7 @@ class Hub:
         self._opening: dict[str, asyncio.Future[Watch]] = {}
         self._arrows: list[tuple[datetime, Arrow]] = []
         self._recorder: asyncio.Task[None] | None = None
+        self.story = SocketStory(self.note)
         self._bus = get_bus()
         self._ready: asyncio.Task[None] | None = None
         self._auditor: asyncio.Task[None] | None = None
@@ -376,10 +378,9 @@ class Hub:
 
     # Arrows
 
-    def note(self, *arrows: Arrow) -> None:
-        """Have arrows stored soon, together with others; should that fail, only the picture lacks them."""
-        at = timezone.now()
-        self._arrows += [(at, arrow) for arrow in arrows]
+    def note(self, arrow: Arrow, at: datetime | None = None) -> None:
+        """Have an arrow of now, or of a given time, stored soon; should that fail, only the picture lacks it."""
+        self._arrows.append((at or timezone.now(), arrow))
         if self._recorder is None:
             self._recorder = asyncio.create_task(self._record())
 

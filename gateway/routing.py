@@ -21,6 +21,10 @@ SUBPROTOCOL = "rivet"
 """The one subprotocol that is ever selected, and only if it is offered."""
 
 
+TOLD_CHARACTERS = 180
+"""Of a request, at the most, in a timeline."""
+
+
 class Destination(Enum):
     """Who answers a request."""
 
@@ -119,6 +123,11 @@ def selected(offers: Sequence[str]) -> str | None:
 def offered_target(offers: Sequence[str]) -> str | None:
     """Return the target that a subprotocol names, as the header `x-rivet-target` does for requests."""
     return _offered(offers, _TARGET)
+
+
+def told_of(method: str, path: str) -> str:
+    """Return what timelines tell of a request: its query is left out, as that is where secrets are."""
+    return f"{method} {path.partition('?')[0]}"[:TOLD_CHARACTERS]
 
 
 def _by_path(path: str, query: str, token: str | None, skip: bool) -> Target:

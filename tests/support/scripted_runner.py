@@ -68,10 +68,11 @@ def socket_url(url: str, key: str | None = "key", namespace: str | None = "defau
     return f"{url.replace('http', 'ws', 1)}/runners/connect?{query}"
 
 
-def dial(url: str, offers: Sequence[str] = ("rivet",)) -> connect:
+def dial(url: str, offers: Sequence[str] = ("rivet",), **headers: str) -> connect:
     """Open a WebSocket as the tests need it: no compression, no limit, no pings of its own."""
     return connect(
         url,
+        additional_headers=headers,
         subprotocols=list(offers) or None,  # type: ignore[arg-type]
         compression=None,
         max_size=MAX_BYTES,
