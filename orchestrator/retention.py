@@ -29,7 +29,8 @@ _KEY = "torpor:forgetting"
 class Kept:
     """Rows of one kind that are over, since the time in the column `over_at`.
 
-    They are kept for as many days as `setting` says, 0: for ever. Keys grow with time, so that the oldest rows are found by them, without an index on the time.
+    They are kept for as many days as `setting` says, 0: for ever. Keys grow with time, so that the
+    oldest rows are found by them, without an index on the time.
     """
 
     setting: str
