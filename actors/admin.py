@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,6 +17,8 @@ from actors.explain import explain, in_words
 from actors.models import Actor
 from actors.pages import picture, timeline_page, wakes_table
 from actors.queue import awake
+from actors.storage_browser import used_bytes
+from actors.storage_pages import storage_page
 from actors.timeline import actor_timeline
 from orchestrator.admin import NOTHING, arrows, link, linked, list_link, moment, preformatted, rows
 from orchestrator.ids import is_id
@@ -95,7 +98,22 @@ class ActorAdmin(OperatedAdmin):
     created = moment("created_at", "created")
 
     fieldsets = (
-        (None, {"fields": ("buttons", "id", "namespace", "name", "key", "pool", "crash_policy", "created_at")}),
+        (
+            None,
+            {
+                "fields": (
+                    "buttons",
+                    "id",
+                    "namespace",
+                    "name",
+                    "key",
+                    "pool",
+                    "crash_policy",
+                    "created_at",
+                    "storage",
+                )
+            },
+        ),
         (
             "State",
             {
@@ -114,15 +132,33 @@ class ActorAdmin(OperatedAdmin):
         ("What happened", {"fields": ("more", "wakes", "picture")}),
         ("Arrows", {"fields": ("timeline",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("buttons", "pool", "runner", "explanation", "more", "wakes", "picture", "timeline")
+    readonly_fields = (
+        "buttons",
+        "pool",
+        "storage",
+        "runner",
+        "explanation",
+        "more",
+        "wakes",
+        "picture",
+        "timeline",
+    )
 
     class Media:
         css = {"all": ("torpor/admin.css",)}
 
     def get_urls(self) -> list[Any]:
-        """Add the page of the timeline."""
-        view = self.admin_site.admin_view(partial(timeline_page, site=self.admin_site))
-        return [path("<str:actor_id>/timeline/", view, name="actors_actor_timeline"), *super().get_urls()]
+        """Add the pages of the timeline and of the storage."""
+        pages = {"timeline": timeline_page, "storage": storage_page}
+        own = [
+            path(
+                f"<str:actor_id>/{name}/",
+                self.admin_site.admin_view(partial(page, site=self.admin_site)),
+                name=f"actors_actor_{name}",
+            )
+            for name, page in pages.items()
+        ]
+        return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Actor]:
         """Leave out the input, which may be a megabyte."""
@@ -157,6 +193,14 @@ class ActorAdmin(OperatedAdmin):
         """Lead to the pool's configuration."""
         lookups = {"namespace__id__exact": row.namespace_id, "name__exact": row.pool_name}
         return list_link("runners_runnerconfig", row.pool_name, **lookups)
+
+    @admin.display(description="storage")
+    def storage(self, row: Actor) -> SafeString:
+        """Lead to what it has stored."""
+        used = filesizeformat(used_bytes(row.pk))
+        return format_html(
+            '{}, <a href="{}">browse</a>', used, reverse("admin:actors_actor_storage", args=[row.pk])
+        )
 
     @admin.display(description="explanation")
     def explanation(self, row: Actor) -> SafeString:

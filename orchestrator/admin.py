@@ -11,6 +11,7 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from orchestrator.models import AuditEntry, Namespace, SetAsideSignal, TimelineEntry
@@ -95,7 +96,12 @@ def unbroken(text: str) -> SafeString:
 
 def list_link(page: str, text: str, **lookups: str) -> SafeString:
     """Return a link to the rows of a list that these lookups find."""
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_changelist", query=lookups), text)
+    return link_to(reverse(f"admin:{page}_changelist"), text, **lookups)
+
+
+def link_to(url: str, text: str, **query: str) -> SafeString:
+    """Return a link to a page with these parameters."""
+    return format_html('<a href="{}?{}">{}</a>', url, urlencode(query), text)
 
 
 def rows(titles: Sequence[str], cells: Iterable[Sequence[Any]]) -> SafeString | str:
