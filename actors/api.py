@@ -30,6 +30,7 @@ from actors.selectors import actor_json, actors_json
 from actors.timeline import actor_timeline
 from orchestrator.api.schemas import Done, pagination
 from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathId, PathText
+from orchestrator.api.token import CLIENT, READ
 from orchestrator.datacenters import check_datacenters
 from orchestrator.errors import BadRequest
 from orchestrator.moments import from_ms
@@ -43,7 +44,7 @@ MAX_IDS = 32
 router = Router(tags=["actors"])
 
 
-@router.post("/actors", response=NewActor, exclude_unset=True, operation_id="actors_create")
+@router.post("/actors", auth=CLIENT, response=NewActor, exclude_unset=True, operation_id="actors_create")
 def create_actor(request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[ActorBody]) -> dict[str, Any]:
     """Create an actor and start it; the answer does not wait for the start."""
     namespace = find_namespace(query.namespace)
@@ -59,7 +60,7 @@ def create_actor(request: HttpRequest, query: FromQuery[InNamespace], body: From
     return {"actor": actor_json(actor)}
 
 
-@router.put("/actors", response=ActorOfKey, exclude_unset=True, operation_id="actors_get_or_create")
+@router.put("/actors", auth=CLIENT, response=ActorOfKey, exclude_unset=True, operation_id="actors_get_or_create")
 def get_or_create_actor(
     request: HttpRequest, query: FromQuery[InNamespace], body: FromBody[KeyedActorBody]
 ) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def get_or_create_actor(
     return {"actor": shown, "created": created}
 
 
-@router.get("/actors", response=Actors, exclude_unset=True, operation_id="actors_list")
+@router.get("/actors", auth=READ, response=Actors, exclude_unset=True, operation_id="actors_list")
 def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str, Any]:
     """List actors by ids, by name, or by name and key; newest first."""
     ids = _checked_ids(query)
@@ -100,7 +101,7 @@ def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str
     return _page(rows)
 
 
-@router.get("/actors/names", response=ActorNames, operation_id="actors_list_names")
+@router.get("/actors/names", auth=READ, response=ActorNames, operation_id="actors_list_names")
 def list_names(request: HttpRequest, query: FromQuery[ActorNamesQuery]) -> dict[str, Any]:
     """List every name an actor of the namespace ever had, and those announced by runners."""
     namespace = find_namespace(query.namespace)
@@ -108,14 +109,14 @@ def list_names(request: HttpRequest, query: FromQuery[ActorNamesQuery]) -> dict[
     return {"names": names_json(names), "pagination": {"cursor": names[-1].name if names else None}}
 
 
-@router.delete("/actors/{actor_id}", response=Done, operation_id="actors_delete")
+@router.delete("/actors/{actor_id}", auth=CLIENT, response=Done, operation_id="actors_delete")
 def delete_actor(request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace]) -> dict[str, Any]:
     """Destroy an actor; the answer comes when it is destroyed, whatever its runner does."""
     services.destroy_actor(actor=_actor(actor_id, query))
     return {}
 
 
-@router.post("/actors/{actor_id}/sleep", response=Done, operation_id="actors_sleep")
+@router.post("/actors/{actor_id}/sleep", auth=CLIENT, response=Done, operation_id="actors_sleep")
 def sleep_actor(
     request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
 ) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def sleep_actor(
     return {}
 
 
-@router.post("/actors/{actor_id}/reschedule", response=Done, operation_id="actors_reschedule")
+@router.post("/actors/{actor_id}/reschedule", auth=CLIENT, response=Done, operation_id="actors_reschedule")
 def reschedule_actor(
     request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace], body: FromBody[Nothing]
 ) -> dict[str, Any]:
@@ -133,13 +134,13 @@ def reschedule_actor(
     return {}
 
 
-@router.get("/actors/{actor_id}/explain", response=Explanation, operation_id="actors_explain")
+@router.get("/actors/{actor_id}/explain", auth=READ, response=Explanation, operation_id="actors_explain")
 def explain_actor(request: HttpRequest, actor_id: PathId, query: FromQuery[InNamespace]) -> dict[str, Any]:
     """Say why an actor is where it is, what was tried, and what would unblock it."""
     return {"explanation": explain(_actor(actor_id, query))}
 
 
-@router.get("/actors/{actor_id}/timeline", response=TimelineAnswer, operation_id="actors_timeline")
+@router.get("/actors/{actor_id}/timeline", auth=READ, response=TimelineAnswer, operation_id="actors_timeline")
 def show_timeline(request: HttpRequest, actor_id: PathId, query: FromQuery[TimelineQuery]) -> dict[str, Any]:
     """Show what happened to an actor, oldest first: its newest arrows, and those of the runners that served it."""
     actor = _actor(actor_id, query)
@@ -157,7 +158,7 @@ def show_timeline(request: HttpRequest, actor_id: PathId, query: FromQuery[Timel
     }
 
 
-@router.get("/actors/{actor_id}/kv/keys/{key}", response=StoredValue, operation_id="actors_kv_get")
+@router.get("/actors/{actor_id}/kv/keys/{key}", auth=READ, response=StoredValue, operation_id="actors_kv_get")
 def get_value(
     request: HttpRequest, actor_id: PathId, key: PathText, query: FromQuery[InNamespace]
 ) -> dict[str, Any]:

@@ -197,6 +197,7 @@ class Actor(models.Model):
 
     @state.setter
     def state(self, state: State) -> None:
+        """Store a state. A destroyed actor keeps the times it had, except that it is no longer connectable."""
         life = state.life
         columns: dict[str, Any] = _CLEARED | {
             "status": type(state).__name__.lower(),
@@ -230,7 +231,9 @@ class Actor(models.Model):
             case Asleep(_, since):
                 columns |= {"slept_at": since}
             case Destroyed(_, at):
-                columns |= {"destroyed_at": at}
+                columns |= {"destroyed_at": at, "slept_at": self.slept_at, "pending_at": self.pending_at}
+                if self.status in (Actor.Status.BACKOFF, Actor.Status.DESTROYED):
+                    columns["state_due_at"] = self.state_due_at  # the end of the backoff, as the API shows it
         for column, value in columns.items():
             setattr(self, column, value)
 

@@ -64,6 +64,23 @@ def list_actors(
     return list(merge(*pages, key=lambda actor: (actor.created_at, actor.pk), reverse=True))[:limit]
 
 
+def choose_actors(
+    *,
+    namespace: Namespace,
+    ids: Collection[str] | None = None,
+    name: str | None = None,
+    key: str | None = None,
+    pool_name: str | None = None,
+    status: str | None = None,
+    living: bool = True,
+) -> QuerySet[Actor]:
+    """Return the actors of a namespace to which all that is given applies, newest first."""
+    given = {"pk__in": ids, "name": name, "key": key, "pool_name": pool_name, "status": status}
+    rows = Actor.objects.defer(*_NOT_SHOWN).filter(namespace=namespace)
+    rows = rows.filter(**{column: value for column, value in given.items() if value is not None})
+    return (rows.filter(destroyed_at=None) if living else rows).order_by("-created_at", "-pk")
+
+
 def actors_json(actors: Sequence[Actor]) -> list[dict[str, Any]]:
     """Return the actors as the API shows them, in their order."""
     waiting = {(actor.namespace_id, actor.pool_name) for actor in actors if _has_no_capacity(actor)}
@@ -76,7 +93,7 @@ def actor_json(actor: Actor, pool_error: Any = None) -> dict[str, Any]:
 
     `pool_error` is the active error of its pool, told in place of a mere lack of capacity.
     """
-    backs_off = actor.status == Actor.Status.BACKOFF
+    backed_off = actor.status in (Actor.Status.BACKOFF, Actor.Status.DESTROYED)
     shown = {
         "actor_id": actor.pk,
         "name": actor.name,
@@ -90,7 +107,7 @@ def actor_json(actor: Actor, pool_error: Any = None) -> dict[str, Any]:
         "connectable_ts": to_optional_ms(actor.connectable_at),
         "sleep_ts": to_optional_ms(actor.slept_at),
         "pending_allocation_ts": to_optional_ms(actor.pending_at),
-        "reschedule_ts": to_optional_ms(actor.state_due_at) if backs_off else None,
+        "reschedule_ts": to_optional_ms(actor.state_due_at) if backed_off else None,
         "destroy_ts": to_optional_ms(actor.destroyed_at),
     }
     error = _error_json(actor, pool_error)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from django.conf import settings
 
 from gateway import admission
+from gateway.access import admit
 from gateway.answers import Answers
 from gateway.attempts import until_answered, watch_actor
 from gateway.client import Client, ClientGone
@@ -106,6 +107,7 @@ class GatewayRequest(LeanConsumer):
         await self._upload.begin()
         if not self._upload.complete:
             self._client.listen()
+        await admit(target)
         if isinstance(target.actor, str):
             actor_id = target.actor
         else:

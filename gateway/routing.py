@@ -1,6 +1,6 @@
 """From a request's path and headers to the actor it is for. Does no I/O (PROTOCOL §8.1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -118,6 +118,19 @@ def socket_target(path: str, query: str, headers: Mapping[str, str], offers: Seq
 def selected(offers: Sequence[str]) -> str | None:
     """Return the subprotocol to select."""
     return SUBPROTOCOL if SUBPROTOCOL in offers else None
+
+
+def without_token(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return a handshake's headers without the token among its subprotocols, which is not for the actor."""
+    return [
+        (name, value if name != b"sec-websocket-protocol" or _TOKEN.encode() not in value else _no_token(value))
+        for name, value in headers
+    ]
+
+
+def _no_token(offers: bytes) -> bytes:
+    kept = (offer.strip() for offer in offers.split(b","))
+    return b", ".join(offer for offer in kept if not offer.startswith(_TOKEN.encode()))
 
 
 def offered_target(offers: Sequence[str]) -> str | None:

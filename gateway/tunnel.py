@@ -13,9 +13,10 @@ _VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[^\x00\r\n]*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
+_TOKEN = "x-rivet-token"
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "te", "trailer"}
 _USUAL = {"close", "keep-alive", "upgrade", "te"}  # in most Connection headers; they name nothing else
-_OURS = _HOP_BY_HOP | {"expect"}  # what the client has settled with this server
+_OURS = _HOP_BY_HOP | {"expect", _TOKEN}  # what the client has settled with this server
 _BODYLESS_METHODS = {"GET", "HEAD"}
 _BODYLESS_STATUSES = {204, 304}
 
@@ -50,8 +51,9 @@ def request_start(
 ) -> ToClientRequestStart:
     """Return the first frame of a request; with `stream`, chunks with the rest of the body follow it.
 
-    Repeated headers are joined as HTTP allows; values that are not visible ASCII are dropped (PROTOCOL §5.2), and
-    so is what concerns only the client's connection (RFC 9110 §7.6.1).
+    The token was for the gateway and stays there. Repeated headers are joined as HTTP allows; values that are not
+    visible ASCII are dropped (PROTOCOL §5.2), and so is what concerns only the client's connection (RFC 9110
+    §7.6.1).
     """
     bodyless = is_bodyless(method)
     dropped = _OURS

@@ -4,13 +4,14 @@ import asyncio
 import logging
 
 from gateway import admission
+from gateway.access import admit
 from gateway.client import Client, ClientGone
 from gateway.errors import SocketGoingAway
 from gateway.hub import open_hub
 from gateway.outbox import Outbox
 from gateway.proxied_socket import ProxiedSocket
 from gateway.resolving import resolve
-from gateway.routing import Target, selected, socket_target
+from gateway.routing import Target, selected, socket_target, without_token
 from gateway.socket_tunnel import Close, closing
 from gateway.tunnel import request_start
 from orchestrator import lifespan, logs, metrics, tracing
@@ -69,6 +70,7 @@ class GatewaySocket(LeanConsumer):
             admission.check_head(self.scope)
             target = self._target()
             with admission.client(self.scope):
+                await client.while_connected(admit(target))
                 if isinstance(target.actor, str):
                     actor_id = target.actor
                 else:
@@ -102,7 +104,7 @@ class GatewaySocket(LeanConsumer):
         return socket_target(raw.decode("latin-1"), query, named, scope.get("subprotocols", []))
 
     def _opening(self, actor_id: str, target: Target) -> ToClientWebSocketOpen:
-        headers = self._trace.passed_on(self.scope["headers"])
+        headers = self._trace.passed_on(without_token(self.scope["headers"]))
         as_request = request_start(actor_id, "GET", target.path, headers, b"", self.ray_id)
         return ToClientWebSocketOpen(actor_id, target.path, as_request.headers)
 

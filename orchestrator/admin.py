@@ -4,19 +4,26 @@ The pages are there to look: rows of the workflows are changed by signals alone,
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin
-from django.db.models import Model
-from django.http import HttpRequest
+from django.contrib.admin.widgets import AdminSplitDateTime
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from orchestrator.models import AuditEntry, Namespace, SetAsideSignal, TimelineEntry
+from orchestrator.access import Scope
+from orchestrator.models import AccessToken, AuditEntry, Namespace, SetAsideSignal, TimelineEntry
 from orchestrator.pages import KeysetChangeList
 from orchestrator.pictures import table
+from orchestrator.tokens import create_token, revoke_token
 
 admin.site.site_header = "Torpor"
 admin.site.site_title = "Torpor"
@@ -145,6 +152,81 @@ class NamespaceAdmin(ReadOnlyAdmin):
         pages = {"actors": "actors_actor", "runners": "runners_runner", "pools": "runners_runnerconfig"}
         links = ((list_link(page, text, namespace__id__exact=row.pk),) for text, page in pages.items())
         return format_html_join(", ", "{}", links)
+
+
+if TYPE_CHECKING:
+    AnyTokenForm = forms.ModelForm[AccessToken]
+else:
+    AnyTokenForm = forms.ModelForm
+
+
+class TokenForm(AnyTokenForm):
+    """A new token: everything but the token itself."""
+
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope.value, scope.value) for scope in Scope], widget=forms.CheckboxSelectMultiple
+    )
+    expires_at = forms.SplitDateTimeField(required=False, widget=AdminSplitDateTime)
+
+    def clean_expires_at(self) -> datetime | None:
+        """Refuse a time that is over."""
+        expires_at: datetime | None = self.cleaned_data["expires_at"]
+        if expires_at is not None and expires_at <= timezone.now():
+            raise forms.ValidationError("The token would have expired already.")
+        return expires_at
+
+
+@admin.register(AccessToken)
+class AccessTokenAdmin(ReadOnlyAdmin):
+    """Tokens of namespaces. They are made and revoked here, and never changed."""
+
+    form = TokenForm
+    list_display = ("name", "namespace", "for_what", "created", "expires", "revoked")
+    list_filter = ("namespace",)
+    list_select_related = ("namespace",)
+    search_fields = ("=id", "label__startswith")
+    fields = ("namespace", "label", "scopes", "expires_at")
+    actions = ("revoke",)
+    created = moment("created_at", "created")
+    expires = moment("expires_at", "expires")
+    revoked = moment("revoked_at", "revoked")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever may add tokens may."""
+        return admin.ModelAdmin.has_add_permission(self, request)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Whoever may delete tokens may."""
+        return request.user.has_perm("orchestrator.delete_accesstoken")
+
+    @admin.display(description="name", ordering="label")
+    def name(self, row: AccessToken) -> str:
+        """Show the name, or the id of one without."""
+        return str(row)
+
+    @admin.display(description="scopes")
+    def for_what(self, row: AccessToken) -> str:
+        """Show the scopes in a line."""
+        return ", ".join(row.scopes)
+
+    def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
+        """Make the token as the API does, and remember it for the one page that shows it."""
+        made, obj.secret = create_token(  # type: ignore[attr-defined]
+            namespace=obj.namespace, label=obj.label, scopes=obj.scopes, expires_at=obj.expires_at
+        )
+        obj.pk = made.pk
+
+    def response_add(self, request: HttpRequest, obj: AccessToken, post_url_continue: Any = None) -> HttpResponse:
+        """Show the token, this once. It passes through no cookie and no log."""
+        shown = {**self.admin_site.each_context(request), "title": "Token made", "token": obj}
+        return TemplateResponse(request, "admin/token_made.html", shown | {"secret": vars(obj)["secret"]})
+
+    @admin.action(description="Revoke the selected tokens", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[AccessToken]) -> None:
+        """Make them worthless."""
+        for row in chosen:
+            revoke_token(row)
+            self.log_change(request, row, "revoked")
 
 
 @admin.register(TimelineEntry)

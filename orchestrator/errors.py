@@ -79,6 +79,12 @@ class NamespaceInvalid(OrchestratorError):
     group, code, status = "namespace", "failed_to_create", 400
 
 
+class TokenNotFound(OrchestratorError):
+    """There is no such token."""
+
+    group, code, status = "token", "not_found", 400
+
+
 class DatacenterNotFound(OrchestratorError):
     """There is no datacenter of this name."""
 

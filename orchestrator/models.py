@@ -20,6 +20,26 @@ class Namespace(models.Model):
         return self.name
 
 
+class AccessToken(models.Model):
+    """A token of a namespace, without the token: only its digest is kept (`orchestrator/tokens.py`)."""
+
+    id = models.CharField(primary_key=True, max_length=30, default=new_id, editable=False)
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT)
+    label = models.CharField(max_length=100, blank=True)
+    scopes = models.JSONField()  # of `orchestrator.access.Scope`
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [models.Index(fields=["namespace", "-created_at"], name="token_newest")]
+
+    def __str__(self) -> str:
+        return self.label or self.id
+
+
 class TimelineEntry(models.Model):
     """One arrow: who told whom what, and when. Written in the transaction of the change it tells of.
 

@@ -8,7 +8,7 @@ import secrets
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator import embedded
+from orchestrator.addresses import is_loopback
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -34,8 +35,10 @@ class Environment(BaseSettings):
     debug: bool = False
     allowed_hosts: str = "*"  # comma-separated
     public_url: str = "http://127.0.0.1:6420"  # how runners and clients reach this engine
+    host: str = "127.0.0.1"  # where the web processes listen, unless told on their command line
     valid_hosts: str = ""  # comma-separated: where runners may connect, with or without port; empty: anywhere
     admin_token: str = ""
+    auth: Literal["", "required"] = ""  # required: a token is asked for even if there is no admin's
     tracing: bool = False  # spans of requests to actors, for OpenTelemetry
     metrics: Path | None = None  # where the processes of one machine count; default: in the state directory
     log_format: Literal["line", "json"] = "line"
@@ -91,7 +94,32 @@ class Environment(BaseSettings):
     trusted_proxies: str = ""  # comma-separated addresses or networks whose X-Forwarded-For is believed
 
     serverless_streams: int = Field(default=2_000, ge=1)  # held by one connector process at the most
+    serverless_private: bool | None = (
+        None  # may endpoints have private addresses; unset: `private_endpoints_allowed`
+    )
     serverless_claim_ms: int = Field(default=5_000, ge=500)  # a connector silent for longer loses its streams
+
+    @property
+    def auth_required(self) -> bool:
+        """Whether a token is asked for: from everybody, or from nobody."""
+        return bool(self.admin_token) or self.auth == "required"
+
+    def exposure(self, host: str) -> str | None:
+        """Return why the engine must not listen there, None if it may: without a token it stays on loopback."""
+        if self.auth_required or is_loopback(host):
+            return None
+        where = host or "every address"
+        return f"without a token the engine listens on loopback only: set TORPOR_ADMIN_TOKEN to listen on {where}"
+
+    @property
+    def private_endpoints_allowed(self) -> bool:
+        """Whether endpoints may be on this machine or in a private network (DESIGN §11).
+
+        Unless said, only an engine that is itself reached from this machine alone may call them.
+        """
+        if self.serverless_private is not None:
+            return self.serverless_private
+        return is_loopback(self.host) and is_loopback(urlsplit(self.public_url).hostname or "")
 
     @field_validator("redis_url")
     @classmethod
@@ -158,6 +186,9 @@ def _secret_key() -> str:
 
 DATABASES = {"default": _database()}
 SECRET_KEY = _secret_key()
+SECRET_KEY_LASTS = bool(ENV.secret_key) or (STATE_DIR / "secret_key").exists()
+"""Whether other processes have the same key, which runners' tickets are signed with."""
+NO_SECRET_KEY = "TORPOR_SECRET_KEY: must be set, the same for all processes, where a token is asked for"
 DEBUG = ENV.debug
 ALLOWED_HOSTS = [host.strip() for host in ENV.allowed_hosts.split(",") if host.strip()]
 ROOT_URLCONF = "orchestrator.urls"
@@ -169,6 +200,8 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "orchestrator.formats"
 STATIC_URL = "/static/"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.public_url.startswith("https://")
+CSRF_TRUSTED_ORIGINS = [ENV.public_url] if ENV.public_url.startswith("https://") else []
 DATA_UPLOAD_MAX_NUMBER_FIELDS = None  # a list may be asked for by as many ids as a URL can hold
 
 INSTALLED_APPS = [

@@ -5,14 +5,14 @@ from django.views.decorators.http import require_safe
 
 from orchestrator import health, metrics
 from orchestrator.api.answers import to_json
-from orchestrator.api.token import AdminToken
+from orchestrator.api.token import ADMIN
 from orchestrator.errors import Forbidden
 
 
 @require_safe
 def show_metrics(request: HttpRequest) -> HttpResponse:
     """Answer all metrics as Prometheus reads them; asks for the admin token if one is configured."""
-    AdminToken()(request)
+    ADMIN(request)
     return HttpResponse(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
@@ -22,7 +22,7 @@ def show_readiness(request: HttpRequest) -> HttpResponse:
     found = health.check_readiness()
     body = found.summary
     try:
-        AdminToken()(request)
+        ADMIN(request)
     except Forbidden:
         pass
     else:

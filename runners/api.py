@@ -8,6 +8,7 @@ from ninja import Router
 from orchestrator import datacenters
 from orchestrator.api.schemas import Done, pagination
 from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Nothing, PathText
+from orchestrator.api.token import READ, RUNNER
 from orchestrator.errors import BadRequest
 from orchestrator.models import Namespace
 from orchestrator.namespaces import find_namespace
@@ -34,7 +35,7 @@ from runners.schemas import (
 router = Router(tags=["pools and runners"])
 
 
-@router.get("/runners", response=Runners, operation_id="runners_list")
+@router.get("/runners", auth=READ, response=Runners, operation_id="runners_list")
 def list_runners(request: HttpRequest, query: FromQuery[RunnersQuery]) -> dict[str, Any]:
     """List runners, newest first; stopped ones only if asked for, or by id."""
     after = Position.newest_first(query.cursor) if query.cursor is not None else None
@@ -52,7 +53,7 @@ def list_runners(request: HttpRequest, query: FromQuery[RunnersQuery]) -> dict[s
     return {"runners": [selectors.runner_json(row) for row in rows], "pagination": pagination(rows)}
 
 
-@router.get("/runners/names", response=RunnerNames, operation_id="runners_list_names")
+@router.get("/runners/names", auth=READ, response=RunnerNames, operation_id="runners_list_names")
 def list_runner_names(request: HttpRequest, query: FromQuery[NamesQuery]) -> dict[str, Any]:
     """List the pool names under which a runner ever connected."""
     namespace = find_namespace(query.namespace)
@@ -60,7 +61,7 @@ def list_runner_names(request: HttpRequest, query: FromQuery[NamesQuery]) -> dic
     return {"names": names, "pagination": {"cursor": names[-1] if names else None}}
 
 
-@router.get("/envoys", response=Envoys, operation_id="envoys_list")
+@router.get("/envoys", auth=READ, response=Envoys, operation_id="envoys_list")
 def list_envoys(request: HttpRequest, query: FromQuery[EnvoysQuery]) -> dict[str, Any]:
     """List runners of a newer protocol: there are none."""
     if query.cursor is not None:
@@ -69,7 +70,7 @@ def list_envoys(request: HttpRequest, query: FromQuery[EnvoysQuery]) -> dict[str
     return {"envoys": [], "pagination": {"cursor": None}}
 
 
-@router.get("/runner-configs", response=Configs, operation_id="runner_configs_list")
+@router.get("/runner-configs", auth=RUNNER, response=Configs, operation_id="runner_configs_list")
 def list_configs(request: HttpRequest, query: FromQuery[ConfigsQuery]) -> dict[str, Any]:
     """List pools in the order of their names."""
     names = [name for name in (*query.runner_name, *query.runner_names) if name]
@@ -84,6 +85,7 @@ def list_configs(request: HttpRequest, query: FromQuery[ConfigsQuery]) -> dict[s
 
 @router.post(
     "/runner-configs/serverless-health-check",
+    auth=RUNNER,
     response=HealthCheckAnswer,
     exclude_unset=True,
     operation_id="runner_configs_serverless_health_check",
@@ -100,7 +102,9 @@ def check_endpoint(
     return {"success": {"version": found.version}}
 
 
-@router.put("/runner-configs/{runner_name}", response=ConfigChanged, operation_id="runner_configs_upsert")
+@router.put(
+    "/runner-configs/{runner_name}", auth=RUNNER, response=ConfigChanged, operation_id="runner_configs_upsert"
+)
 def upsert_config(
     request: HttpRequest, runner_name: PathText, query: FromQuery[InNamespace], body: FromBody[ConfigBody]
 ) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def upsert_config(
     return {"endpoint_config_changed": changed}
 
 
-@router.delete("/runner-configs/{runner_name}", response=Done, operation_id="runner_configs_delete")
+@router.delete("/runner-configs/{runner_name}", auth=RUNNER, response=Done, operation_id="runner_configs_delete")
 def delete_config(request: HttpRequest, runner_name: PathText, query: FromQuery[InNamespace]) -> dict[str, Any]:
     """Remove a pool's configuration, if there is one."""
     configs.delete_config(namespace=find_namespace(query.namespace), name=runner_name)
@@ -127,6 +131,7 @@ def delete_config(request: HttpRequest, runner_name: PathText, query: FromQuery[
 
 @router.post(
     "/runner-configs/{runner_name}/refresh-metadata",
+    auth=RUNNER,
     response=Done,
     operation_id="runner_configs_refresh_metadata",
 )

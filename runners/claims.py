@@ -25,7 +25,9 @@ class Claimed:
     id: str
     pool_id: str
     pool: str
+    namespace_id: str
     namespace: str
+    lifespan: timedelta
     url: str
     headers: dict[str, str]
     slots: int
@@ -51,7 +53,9 @@ def claim(*, connector_id: str, limit: int, now: datetime | None = None) -> list
                     id=row.pk,
                     pool_id=row.pool_id,
                     pool=row.pool.name,
+                    namespace_id=row.pool.namespace_id,
                     namespace=row.pool.namespace.name,
+                    lifespan=row.pool.request_lifespan or timedelta(),
                     url=row.pool.url,
                     headers=row.pool.headers,
                     slots=row.pool.slots_per_runner,

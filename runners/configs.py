@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from orchestrator.models import Namespace
 from orchestrator.workflow import mailbox
-from runners.endpoint import problem_with_headers, problem_with_url
+from runners.endpoint import problem_with_headers, problem_with_name, problem_with_url
 from runners.errors import RunnerConfigInvalid
 from runners.models import RunnerConfig
 
@@ -131,19 +131,20 @@ def _forget_failures(row: RunnerConfig) -> None:
 
 def check_settings(name: str, wanted: PoolSettings) -> None:
     """Raise RunnerConfigInvalid, with the reason, if a pool cannot be configured like this."""
-    problem = _problem_with_name(name)
+    problem = _problem_with_length(name)
     if problem is None and wanted.kind == RunnerConfig.Kind.SERVERLESS:
-        problem = _problem_with(wanted)
+        problem = problem_with_name(name) or _problem_with(wanted)
     if problem is not None:
         raise RunnerConfigInvalid(reason=problem)
 
 
-def _problem_with_name(name: str) -> str | None:
+def _problem_with_length(name: str) -> str | None:
     return f"name too long (at most {MAX_NAME_BYTES} bytes)" if len(name.encode()) > MAX_NAME_BYTES else None
 
 
 def _problem_with(wanted: PoolSettings) -> str | None:
-    problem = problem_with_url(wanted.url) or problem_with_headers(wanted.headers)
+    private_allowed = settings.ENV.private_endpoints_allowed
+    problem = problem_with_url(wanted.url, private_allowed=private_allowed) or problem_with_headers(wanted.headers)
     if problem:
         return problem
     if wanted.slots_per_runner < 1:

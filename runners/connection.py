@@ -3,7 +3,6 @@
 Does no I/O and has no clock. `consumers.py` and `conversation.py` are the shell around it.
 """
 
-import hmac
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from orchestrator.errors import Forbidden, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.ids import is_id
 from runners.errors import RunnerProtocolError
 from runners.protocol import codec
@@ -128,6 +127,11 @@ def parse_query(query: bytes) -> Address:
     return Address(int(version[1]), values["namespace"], values["runner_key"])
 
 
+def offered_token(offers: Iterable[str]) -> str | None:
+    """Return the token among the subprotocols a runner offers, None if there is none (PROTOCOL §2.2)."""
+    return next((offer.removeprefix(_TOKEN) for offer in offers if offer.startswith(_TOKEN)), None)
+
+
 def _is_name(text: str) -> bool:
     return 0 < len(text.encode()) <= MAX_NAME_BYTES and "\0" not in text
 
@@ -143,21 +147,6 @@ def check_host(host: str, valid: Collection[str], datacenter: str) -> None:
     name = host.lower()
     if valid and name not in valid and _PORT.sub("", name) not in valid:
         raise WrongHost(host=host, datacenter=datacenter, valid_hosts=sorted(valid))
-
-
-def check_token(offers: Iterable[str], expected: str) -> None:
-    """Let in a runner whose subprotocols offer the engine's token, or anybody if it has none (PROTOCOL §2.2).
-
-    Raises:
-        TokenMissing, Forbidden: no token is offered, or a wrong one.
-    """
-    if not expected:
-        return
-    tokens = [offer.removeprefix(_TOKEN) for offer in offers if offer.startswith(_TOKEN)]
-    if not tokens:
-        raise TokenMissing(header="sec-websocket-protocol")
-    if not any(hmac.compare_digest(token.encode(), expected.encode()) for token in tokens):
-        raise Forbidden(reason="Invalid token")
 
 
 def read_init(frame: bytes | None, version: int) -> ToServerInit:

@@ -6,18 +6,29 @@ What is said from the init on is a `Conversation`.
 import asyncio
 import contextlib
 import logging
+from functools import partial
 
 from django.conf import settings
 
-from orchestrator import datacenters, lifespan
+from orchestrator import datacenters, doorkeeper, lifespan
+from orchestrator.access import Right
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
 from orchestrator.namespaces import find_namespace
 from runners import services
-from runners.connection import Address, GoingAway, InitTimeout, check_host, check_token, parse_query, read_init
-from runners.conversation import Conversation
+from runners.connection import (
+    Address,
+    GoingAway,
+    InitTimeout,
+    TokenMissing,
+    check_host,
+    offered_token,
+    parse_query,
+    read_init,
+)
+from runners.conversation import Allow, Conversation
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +67,13 @@ class RunnerSocket(LeanConsumer):
         """Hold the conversation; return why it is to be closed, None if the runner has closed it."""
         try:
             check_host(self._host(), _valid_hosts(), datacenters.NAME)
-            check_token(self._offers, settings.ENV.admin_token)
-            self.conversation = await self._introduce(parse_query(self.scope["query_string"]))
+            token = offered_token(self._offers)
+            if token is None and settings.ENV.auth_required:
+                raise TokenMissing(header="sec-websocket-protocol")
+            address = parse_query(self.scope["query_string"])
+            allow = partial(doorkeeper.authorise, Right.RUNNER, address.namespace, token)
+            await allow()
+            self.conversation = await self._introduce(address, allow)
             return None if self.conversation is None else await self.conversation.hold()
         except OrchestratorError as error:
             return error
@@ -65,7 +81,7 @@ class RunnerSocket(LeanConsumer):
             logger.exception("runner socket failed", extra={"action": "runner_socket_failed"})
             return OrchestratorError()
 
-    async def _introduce(self, address: Address) -> Conversation | None:
+    async def _introduce(self, address: Address, allow: Allow) -> Conversation | None:
         """Take the first frame and register the runner; None if it hangs up instead."""
         await run_db(find_namespace, address.namespace)
         try:
@@ -85,7 +101,7 @@ class RunnerSocket(LeanConsumer):
             socket_id=self.socket_id,
         )
         return Conversation(
-            registration, self.socket_id, address.protocol_version, self.receive, self.send_message
+            registration, self.socket_id, address.protocol_version, self.receive, self.send_message, allow
         )
 
     def _host(self) -> str:

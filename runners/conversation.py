@@ -9,9 +9,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import TypeAlias
 
 from django.conf import settings
 from django.utils import timezone
@@ -20,7 +21,7 @@ from orchestrator import metrics
 from orchestrator.bus import get_bus
 from orchestrator.consumers import Receive, Send
 from orchestrator.db import run_db
-from orchestrator.errors import BusOverloaded, OrchestratorError
+from orchestrator.errors import BusOverloaded, Forbidden, OrchestratorError
 from orchestrator.ids import is_id
 from orchestrator.workflow.mailbox import postman
 from runners import channel, forwarding, services, sockets
@@ -63,17 +64,27 @@ EVENTS_AT_ONCE = 200
 """So many events are passed on before other connections get their turn."""
 
 
+Allow: TypeAlias = Callable[[], Awaitable[object]]
+"""Raises Forbidden once the runner's token is good no more."""
+
+
 class Conversation:
     """A registered runner on one socket. It lasts until it is ended from either side."""
 
     def __init__(
-        self, registration: Registration, socket_id: str, protocol_version: int, receive: Receive, send: Send
+        self,
+        registration: Registration,
+        socket_id: str,
+        protocol_version: int,
+        receive: Receive,
+        send: Send,
+        allow: Allow,
     ) -> None:
         self.runner_id = registration.runner_id
         self.protocol_version = protocol_version
         self._socket_id = socket_id
         self._registration = registration
-        self._receive, self._send = receive, send
+        self._receive, self._send, self._allow = receive, send, allow
         self._queue = SendQueue(self._send_frame, overflow=lambda: self.end(NotReading()))
         self._ended: asyncio.Future[OrchestratorError | None] = asyncio.get_running_loop().create_future()
         self._skipped = Skipped(self.runner_id)
@@ -333,7 +344,10 @@ class Conversation:
                 return self.end(PingTimeout())
             self._say_ping()
             try:
+                await self._allow()
                 await self._heartbeat(silent_ms)
+            except Forbidden as error:
+                return self.end(error)
             except Exception:  # a database that is away for a moment costs no connection
                 logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
 

@@ -4,16 +4,22 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from orchestrator.addresses import literal_address, refusal
+
 MAX_HEADERS = 16
 MAX_HEADER_NAME = 128
 MAX_HEADER_VALUE = 4096
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e]*")  # RFC 9110 §5.5, without obs-text
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def problem_with_url(url: str) -> str | None:
-    """Return why the URL cannot be called, None if it can."""
+def problem_with_url(url: str, *, private_allowed: bool) -> str | None:
+    """Return why the URL cannot be called, None if it can, as far as that can be told without asking for names.
+
+    `private_allowed` says whether addresses of this machine and of private networks may be called.
+    """
     try:
         parts = urlsplit(url)
         usable = bool(parts.hostname) and parts.port != 0
@@ -23,6 +29,15 @@ def problem_with_url(url: str) -> str | None:
         return "the url must be absolute, with the scheme http or https"
     if not usable or re.search(r"[\s\x00-\x1f]", url):
         return "the url is malformed"
+    address = literal_address(parts.hostname or "")
+    kind = None if address is None else refusal(address, private_allowed=private_allowed)
+    return None if kind is None else f"the url's host is {kind}, which the engine does not call"
+
+
+def problem_with_name(name: str) -> str | None:
+    """Return why a pool of this name cannot have an endpoint, as a header tells it the name; None if it can."""
+    if name.strip(" \t") != name or _CONTROL.search(name):
+        return "the name of a serverless pool must not begin or end with a blank or contain control characters"
     return None
 
 

@@ -1,11 +1,12 @@
 """What a serverless endpoint says about itself: `GET {url}/metadata` (PROTOCOL §7.6)."""
 
-import time
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from django.conf import settings
 
 from orchestrator import VERSION
 from orchestrator.models import Namespace
@@ -13,9 +14,11 @@ from orchestrator.strict_json import parse_object
 from runners.endpoint import problem_with_headers, problem_with_url
 from runners.errors import MetadataNotFetched
 from runners.models import ActorName
+from runners.outbound import AddressRefused, Resolver, make_client, resolve
 
 TIMEOUT_SECONDS = 10.0
 MAX_BODY_BYTES = 1024 * 1024
+MAX_REDIRECTS = 5
 SHOWN_CHARACTERS = 1024
 """Of a body that is told in an error."""
 MAX_NAME_BYTES = 1024
@@ -31,20 +34,21 @@ class EndpointMetadata:
     runner_version: int | None
 
 
-def fetch_metadata(*, url: str, headers: Mapping[str, str]) -> EndpointMetadata:
-    """Ask the endpoint; takes 10 s at most and a little.
+def fetch_metadata(*, url: str, headers: Mapping[str, str], resolver: Resolver = resolve) -> EndpointMetadata:
+    """Ask the endpoint; takes 10 s at most. Not to be called where an event loop runs.
 
     Raises:
         MetadataNotFetched: it cannot be called, or did not answer as it should; `reason` says how.
     """
-    problem = problem_with_url(url) or problem_with_headers(headers)
+    private_allowed = settings.ENV.private_endpoints_allowed
+    problem = problem_with_url(url, private_allowed=private_allowed) or problem_with_headers(headers)
     if problem:
         raise _failure("invalid_request", problem)
     try:
-        status, body = _get(f"{url.rstrip('/')}/metadata", headers)
+        status, body = asyncio.run(_get(f"{url.rstrip('/')}/metadata", headers, resolver))
     except (httpx.TimeoutException, TimeoutError):
         raise _failure("request_timed_out", "the endpoint took too long") from None
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, AddressRefused) as error:
         raise _failure("invalid_request", str(error)) from None
     except httpx.HTTPError as error:
         raise _failure("request_failed", f"the endpoint could not be called: {error}") from None
@@ -80,21 +84,36 @@ def store_actor_names(*, namespace: Namespace, names: Mapping[str, dict[str, Any
     )
 
 
-def _get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    sent = {"user-agent": f"RivetEngine/{VERSION}"} | dict(headers)
-    with (
-        httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True, trust_env=False) as client,
-        client.stream("GET", url, headers=sent) as answer,
-    ):
-        body = bytearray()
-        for chunk in answer.iter_bytes():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise httpx.RequestError("its answer is too long")
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return answer.status_code, bytes(body)
+async def _get(url: str, headers: Mapping[str, str], resolver: Resolver) -> tuple[int, bytes]:
+    """Return status and body, following some redirects; another host is not told the configured headers."""
+    ours = {"user-agent": f"RivetEngine/{VERSION}", "accept-encoding": "identity"}
+    async with asyncio.timeout(TIMEOUT_SECONDS), make_client(resolver) as client:
+        request = client.build_request("GET", url, headers={**ours, **headers, "accept-encoding": "identity"})
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await client.send(request, stream=True)
+            try:
+                following = answer.next_request
+                if following is None:
+                    return answer.status_code, await _read(answer)
+            finally:
+                await answer.aclose()
+            if _origin(following.url) != _origin(request.url):
+                following = client.build_request("GET", following.url, headers=ours)
+            request = following
+    raise httpx.TooManyRedirects("it redirects too often", request=request)
+
+
+async def _read(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in answer.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise httpx.RequestError("its answer is too long")
+    return bytes(body)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _actor_names(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """What an operator asks of pools and runners by hand. Each posts to the workflow that carries it out."""
 
+from datetime import timedelta
+
 from django.db.models import F, QuerySet
 
 from orchestrator.workflow import mailbox
@@ -22,15 +24,17 @@ def uncordon_runner(runner: Runner) -> None:
     _plan_pool_of(runner)
 
 
-def drain_runner(runner: Runner) -> None:
-    """Have a runner go away, with the grace of its pool for the actors it has."""
-    grace_ms = int(drain_grace(_pools_of(runner).first()).total_seconds() * 1000)
-    mailbox.post(RUNNERS, runner.pk, {"t": "drain", "grace_ms": grace_ms, "by": "user"})
+def drain_runner(runner: Runner, grace: timedelta | None = None) -> None:
+    """Have a runner go away, with this grace, or else its pool's, for the actors it has."""
+    if grace is None:
+        grace = drain_grace(_pools_of(runner).first())
+    grace_ms = int(grace.total_seconds() * 1000)
+    mailbox.post(RUNNERS, runner.pk, {"t": "drain", "grace_ms": grace_ms, "by": "operator"})
 
 
 def evict_runner(runner: Runner) -> None:
     """Close a runner's socket at once, not to come back; its actors are lost and start elsewhere."""
-    mailbox.post(RUNNERS, runner.pk, {"t": "evict", "by": "user"})
+    mailbox.post(RUNNERS, runner.pk, {"t": "evict", "by": "operator"})
 
 
 def pause_pool(pool: RunnerConfig) -> None:

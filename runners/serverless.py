@@ -15,18 +15,20 @@ import httpx
 import redis
 from django.conf import settings
 from django.db import connection
-from httpx_sse import EventSource
 
 from orchestrator import VERSION
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db, run_db_in
 from orchestrator.ids import new_id
+from orchestrator.tokens import ticket
 from orchestrator.workflow import echo
 from orchestrator.workflow.mailbox import postman
 from runners import claims, polls
 from runners.claims import Claimed
 from runners.models import RunnerConfig, ServerlessConnection
+from runners.outbound import make_client
 from runners.pool_tasks import CONNECTORS
+from runners.sse import EventStream, EventTooLong
 from runners.start_request import (
     BODY_EXCERPT,
     StartFailed,
@@ -44,7 +46,8 @@ POOLS = "pools"
 State = ServerlessConnection.State
 LOOK_SECONDS = 1.0
 """How often claims are renewed and rows looked at, hint or not."""
-CONNECT_SECONDS = 10.0
+EXCERPT_SECONDS = 10.0
+"""How long the beginning of a refusal is waited for."""
 POLLS_AT_ONCE = 8
 BODY_BYTES = 4 * BODY_EXCERPT
 
@@ -70,12 +73,7 @@ class Connector(LeanConsumer):
         self._polls: set[asyncio.Task[None]] = set()
         self._pollers = ThreadPoolExecutor(POLLS_AT_ONCE, thread_name_prefix="poll")
         self._hint = asyncio.Event()
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._client = make_client()  # a stream may be silent; its lifespan ends it
 
     async def serve(self) -> None:
         """Serve the channel: note hints, and look at the rows in the background."""
@@ -181,20 +179,34 @@ class Connector(LeanConsumer):
             slots=request.slots,
             pool=request.pool,
             namespace=request.namespace,
-            token=settings.ENV.admin_token,
+            token=ticket(
+                namespace_id=request.namespace_id, namespace=request.namespace, lifespan=request.lifespan
+            ),
             version=VERSION,
         )
-        async with self._client.stream("GET", start_url(request.url), headers=headers) as answer:
+        sent = [(name.encode("ascii"), value.encode()) for name, value in headers.items()]
+        async with self._client.stream("GET", start_url(request.url), headers=sent) as answer:
             body = await _excerpt(answer) if answer.status_code != 200 else ""
             check_answer(answer.status_code, answer.headers.get("content-type", ""), body)
             self._tell(request.pool_id, {"t": "opened", "request_id": request.id, "status": answer.status_code})
-            async for event in EventSource(answer).aiter_sse():
-                if event.event == "message" and stream.ready is None:
-                    runner_id = read_init(event.data)
-                    if not await run_db(claims.is_runner_of, pool_id=request.pool_id, runner_id=runner_id):
-                        raise invalid_payload("no runner of this pool", event.data)
-                    stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
-                    self._tell(request.pool_id, stream.ready)
+            events = EventStream()
+            async for piece in answer.aiter_raw():
+                if stream.ready is not None:
+                    continue  # what comes after the runner's name means nothing
+                try:
+                    messages = [event.data for event in events.feed(piece) if event.name == "message"]
+                except EventTooLong:
+                    raise invalid_payload("an event without an end", "") from None
+                if messages:
+                    await self._is_ready(request, stream, messages[0])
+
+    async def _is_ready(self, request: Claimed, stream: _Stream, message: str) -> None:
+        """Take the runner's name out of the first message and tell the pool."""
+        runner_id = read_init(message)
+        if not await run_db(claims.is_runner_of, pool_id=request.pool_id, runner_id=runner_id):
+            raise invalid_payload("no runner of this pool", message)
+        stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
+        self._tell(request.pool_id, stream.ready)
 
 
 def _poll(config: RunnerConfig) -> None:
@@ -206,10 +218,12 @@ def _poll(config: RunnerConfig) -> None:
 
 
 async def _excerpt(answer: httpx.Response) -> str:
-    """Return the beginning of a body, however long the whole of it is."""
+    """Return the beginning of a body, however long the whole of it is, and however slowly it comes."""
     read = b""
-    async for chunk in answer.aiter_bytes():
-        read += chunk
-        if len(read) >= BODY_BYTES:
-            break
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(EXCERPT_SECONDS):
+            async for chunk in answer.aiter_raw():
+                read += chunk
+                if len(read) >= BODY_BYTES:
+                    break
     return read[:BODY_BYTES].decode("utf-8", "replace")

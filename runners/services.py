@@ -1,4 +1,4 @@
-"""What the runner's socket does to rows: register, heartbeat, disconnect, acknowledge; and draining by hand."""
+"""What the runner's socket does to rows: register, heartbeat, disconnect, acknowledge; and goodbyes by hand."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

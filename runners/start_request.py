@@ -37,6 +37,7 @@ def start_headers(
         "x-rivet-namespace-name": namespace,
         "x-rivet-namespace-id": namespace,
         "accept": "text/event-stream",
+        "accept-encoding": "identity",  # a compressed stream could grow without bound here
         "user-agent": f"RivetEngine/{version}",
     }
     return headers | {"x-rivet-token": token} if token else headers

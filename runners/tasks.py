@@ -175,8 +175,8 @@ def _stop_arrow(asked_by: str | None) -> Arrow:
             return Arrow(Participant.RUNNER, workflow, "stop", via=(Participant.RUNNER_WS,))
         case "version":
             return Arrow(workflow, workflow, "stop, a newer version is here")
-        case "user":
-            return Arrow(Participant.USER, workflow, "stop")
+        case "operator":
+            return Arrow(workflow, workflow, "stop, asked for by hand")
         case _:
             return Arrow(Participant.SERVERLESS, workflow, "stop")
 

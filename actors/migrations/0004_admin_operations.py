@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('actors', '0003_storage'),
-        ('orchestrator', '0003_audit'),
+        ('orchestrator', '0004_audit'),
     ]
 
     operations = [

@@ -19,6 +19,7 @@ from orchestrator.api.strict import (
     StrictBody,
     Text,
 )
+from orchestrator.api.token import READ, bearer_of
 from orchestrator.errors import NamespaceNotFound
 from orchestrator.models import Namespace
 from orchestrator.namespaces import namespace_json
@@ -72,10 +73,13 @@ def create_namespace(request: HttpRequest, body: FromBody[NamespaceBody]) -> dic
     return {"namespace": namespace_json(namespace)}
 
 
-@router.get("/namespaces", response=Namespaces, operation_id="namespaces_list")
+@router.get("/namespaces", auth=READ, response=Namespaces, operation_id="namespaces_list")
 def list_namespaces(request: HttpRequest, query: FromQuery[NamespacesQuery]) -> dict[str, Any]:
-    """List namespaces, oldest first."""
-    if query.name is not None:
+    """List namespaces, oldest first. The token of a namespace sees that one alone."""
+    own = bearer_of(request).namespace_id
+    if own:
+        rows = _own(own, query)
+    elif query.name is not None:
         rows = _named(query.name)
     elif ids := [*query.namespace_id, *query.namespace_ids]:
         rows = namespaces.list_namespaces_by_id(ids)
@@ -84,6 +88,14 @@ def list_namespaces(request: HttpRequest, query: FromQuery[NamespacesQuery]) -> 
         rows = namespaces.list_namespaces(query.limit, after)
         return {"namespaces": [namespace_json(row) for row in rows], "pagination": pagination(rows)}
     return {"namespaces": [namespace_json(row) for row in rows], "pagination": {"cursor": None}}
+
+
+def _own(namespace_id: str, query: NamespacesQuery) -> list[Namespace]:
+    """Return the namespace, if it is among those that are asked for."""
+    [own] = namespaces.list_namespaces_by_id([namespace_id])
+    ids = [*query.namespace_id, *query.namespace_ids]
+    wanted = own.name == query.name if query.name is not None else not ids or own.pk in ids
+    return [own] if wanted else []
 
 
 def _named(name: str) -> list[Namespace]:

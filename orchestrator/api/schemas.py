@@ -18,6 +18,15 @@ class Done(BaseModel):
     """Nothing to say."""
 
 
+class Refusal(BaseModel):
+    """An error: clients go by `group` and `code`; what there is to know is in `metadata`."""
+
+    group: str
+    code: str
+    message: str
+    metadata: dict[str, Any] | None = None
+
+
 def pagination(rows: Sequence[Dated]) -> dict[str, Any]:
     """Return the pagination of a page of rows ordered by time."""
     return {"cursor": cursor_after(rows[-1]) if rows else None}

@@ -144,9 +144,10 @@ Text = Annotated[str, AfterValidator(_text)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Whole = Annotated[int, BeforeValidator(_whole), WithJsonSchema({"type": "integer", "minimum": 0})]
 Limit = Annotated[int, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 0})]
-Id = Annotated[str, AfterValidator(_id)]
+_AN_ID = WithJsonSchema({"type": "string", "pattern": "^[0-9a-zA-Z]{30}$"})
+Id = Annotated[str, AfterValidator(_id), _AN_ID]
 PathText = Annotated[str, AfterValidator(_decoded)]
-PathId = Annotated[str, AfterValidator(_decoded), AfterValidator(_id)]
+PathId = Annotated[str, AfterValidator(_decoded), AfterValidator(_id), _AN_ID]
 Repeated = Annotated[list[T], _REPEATABLE]
 CommaSeparated = Annotated[list[T], BeforeValidator(_entries), WithJsonSchema({"type": "string"})]
 

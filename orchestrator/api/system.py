@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from orchestrator import VERSION, datacenters, health
 from orchestrator.api.schemas import Pagination
+from orchestrator.api.token import READ
 
 router = Router(tags=["system"])
 
@@ -83,7 +84,7 @@ def get_health(request: HttpRequest) -> Status[dict[str, Any]]:
     return Status(200 if found.ok else 503, found.body)
 
 
-@router.get("/health/fanout", response=Fanout, exclude_unset=True, operation_id="health_fanout")
+@router.get("/health/fanout", auth=READ, response=Fanout, exclude_unset=True, operation_id="health_fanout")
 def get_health_fanout(request: HttpRequest) -> dict[str, Any]:
     """Say how each datacenter is."""
     found = health.check()
@@ -119,7 +120,7 @@ def get_metadata(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-@router.get("/datacenters", response=Datacenters, operation_id="datacenters_list")
+@router.get("/datacenters", auth=READ, response=Datacenters, operation_id="datacenters_list")
 def list_datacenters(request: HttpRequest) -> dict[str, Any]:
     """List the datacenters: there is one."""
     one = {"label": datacenters.LABEL, "name": datacenters.NAME, "url": datacenters.datacenter_url()}

@@ -99,9 +99,9 @@ def _without_length(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes,
     return [(name, value) for name, value in headers if name.lower() != b"content-length"]
 
 
-async def send_error(error: OrchestratorError, send: Send) -> None:
-    """Answer a request with an error of ours (PROTOCOL §8.6)."""
+async def send_error(error: OrchestratorError, send: Send, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer a request with an error of ours (PROTOCOL §8.6), and `more` headers."""
     body = json.dumps(error.body()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *more]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -15,6 +15,7 @@ class Reply:
 
     status: int
     body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def http_server(reply: Reply) -> Iterator[Endpoint]:
         def do_GET(self) -> None:
             endpoint.calls.append(Call(self.path, {name.lower(): value for name, value in self.headers.items()}))
             self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -68,17 +68,24 @@ def socket_url(url: str, key: str | None = "key", namespace: str | None = "defau
     return f"{url.replace('http', 'ws', 1)}/runners/connect?{query}"
 
 
-def dial(url: str, offers: Sequence[str] = ("rivet",), **headers: str) -> connect:
+def dial(url: str, offers: Sequence[str] = ("rivet",), headers: Mapping[str, str] | None = None) -> connect:
     """Open a WebSocket as the tests need it: no compression, no limit, no pings of its own."""
     return connect(
         url,
-        additional_headers=headers,
         subprotocols=list(offers) or None,  # type: ignore[arg-type]
+        additional_headers=headers,
         compression=None,
         max_size=MAX_BYTES,
         ping_interval=None,
         proxy=None,
     )
+
+
+async def end_of(socket: ClientConnection) -> tuple[int | None, str]:
+    """Wait until the engine has closed a WebSocket and return the code and reason."""
+    async with asyncio.timeout(SOON_S):
+        await socket.wait_closed()
+    return socket.close_code, without_ray(socket.close_reason or "")
 
 
 class Request:

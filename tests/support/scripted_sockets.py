@@ -106,7 +106,7 @@ async def client_of(
     engine_url: str, path: str, offers: Sequence[str] = (), **headers: str
 ) -> AsyncIterator[ClientConnection]:
     """Connect a client to an actor; it hangs up in the end."""
-    async with dial(gateway_url(engine_url, path), offers, **headers) as client:
+    async with dial(gateway_url(engine_url, path), offers, headers) as client:
         yield client
 
 

@@ -30,8 +30,11 @@ class StartRequest:
             self.over.set()
 
     async def event(self, data: str, name: str = "message") -> None:
-        text = f"event: {name}\ndata: {data}\n\n"
-        await self._send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await self.say(f"event: {name}\ndata: {data}\n\n".encode())
+
+    async def say(self, piece: bytes) -> None:
+        """Send a piece of the stream as it is."""
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})

@@ -18,12 +18,17 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Where to listen, and by what."""
-        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--host", default=settings.ENV.host, help="default: TORPOR_HOST, or %(default)s")
         parser.add_argument("--port", type=int, default=6420)
         parser.add_argument("--server", choices=sorted(SERVERS), default="daphne")
 
     def handle(self, *_: Any, host: str, port: int, server: str, **__: Any) -> None:
-        """Serve; a port in use is an error with status 1."""
+        """Serve; a port in use, or a host where everybody could come in, is an error with status 1."""
+        if trouble := settings.ENV.exposure(host):
+            raise CommandError(trouble)
+        if settings.ENV.auth_required and not settings.SECRET_KEY_LASTS:
+            raise CommandError(settings.NO_SECRET_KEY)
+        settings.ENV = settings.ENV.model_copy(update={"host": host})
         try:
             serve(host, port, server, body_bytes=settings.ENV.gateway_body_bytes)
         except PortInUse as error:

@@ -66,7 +66,7 @@ class Plan:
 
     def environment(self) -> dict[str, str]:
         """Return what the children find in their environment beside what we found in ours."""
-        chosen = {"TORPOR_STATE": str(self.state)}
+        chosen = {"TORPOR_STATE": str(self.state), "TORPOR_HOST": self.host}
         if "public_url" not in settings.ENV.model_fields_set:
             chosen["TORPOR_PUBLIC_URL"] = self.url
         return chosen
@@ -100,7 +100,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Where to listen, where to keep things, and how many workers."""
-        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+        parser.add_argument(
+            "--host", default=settings.ENV.host, help="address to listen on (default: %(default)s)"
+        )
         parser.add_argument("--port", type=_port, default=6420, help="default: %(default)s")
         parser.add_argument("--state", type=Path, help="directory of the embedded stores (default: .torpor)")
         parser.add_argument("--server", choices=sorted(SERVERS), default="daphne", help="default: %(default)s")
@@ -111,7 +113,7 @@ class Command(BaseCommand):
         state = (options["state"] or settings.STATE_DIR).resolve()
         plan = Plan(options["host"], options["port"], options["server"], options["workers"], state)
         color = options["force_color"] or (supports_color() and not options["no_color"])
-        trouble = _listening_trouble(plan)
+        trouble = settings.ENV.exposure(plan.host) or _listening_trouble(plan)
         if trouble and not state.exists():
             raise CommandError(trouble)
         try:

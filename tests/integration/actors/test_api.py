@@ -2,6 +2,7 @@
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.db import connections
@@ -252,6 +253,16 @@ class TestDelete:
             assert api.ok("GET", "/actors", query={"name": "counter"})["actors"] == []
             assert api.ok("DELETE", f"/actors/{actor_id}") == {}
             assert api.ok("PUT", "/actors", BODY | {"key": "k"})["created"]
+
+    def test_the_times_of_its_last_state_stay(self, api, namespace):
+        actor = make_actor(namespace)
+        due = timezone.now() + timedelta(hours=1)
+        paused = make_actor(namespace, status="backoff", cause="restart", state_due_at=due, due_at=due)
+        with working():
+            for one in (actor, paused):
+                api.ok("DELETE", f"/actors/{one.pk}")
+        assert _read(api, actor)["sleep_ts"] == to_ms(actor.slept_at)
+        assert _read(api, paused)["reschedule_ts"] == to_ms(due)
 
     def test_a_signal_that_is_lost_is_sent_again(self, api, namespace):
         actor = make_actor(namespace)

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from hypothesis import given
 
 from actors import life
-from actors.lifecycle import due_at
+from actors.lifecycle import Destroyed, due_at
 from actors.models import STATE_COLUMNS, Actor
 from orchestrator.rows import save_guarded
 from tests.support.management import make_actor
@@ -57,6 +57,32 @@ def test_the_database_keeps_every_part_of_a_state_and_nothing_of_the_one_before(
         actor.state = one
         save_guarded([actor], STATE_COLUMNS)
     assert Actor.objects.get(pk=actor.pk).state == state
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("columns", "kept", "gone"),
+    [
+        ({"status": "asleep", "slept_at": NOON}, ["slept_at"], []),
+        (
+            {"status": "pending", "cause": "wake", "pending_at": NOON, "slept_at": None},
+            ["pending_at"],
+            ["state_due_at"],
+        ),
+        ({"status": "backoff", "cause": "restart", "slept_at": None}, ["state_due_at"], []),
+        ({"status": "running", "runner_id": "r", "connectable_at": NOON}, [], ["connectable_at", "state_due_at"]),
+    ],
+    ids=["asleep", "pending", "backoff", "running"],
+)
+def test_a_destroyed_actor_keeps_its_times_but_is_not_connectable(namespace, columns, kept, gone):
+    actor = make_actor(namespace, **{"state_due_at": NOON, "due_at": NOON} | columns)
+    ended = Destroyed(actor.state.life, NOON)
+    for _ in range(2):  # told twice, it is the same
+        actor.state = ended
+        actor.save()
+        actor.refresh_from_db()
+        assert [getattr(actor, name) for name in [*kept, *gone]] == [NOON] * len(kept) + [None] * len(gone)
+        assert (actor.destroyed_at, actor.due_at, actor.state) == (NOON, None, ended)
 
 
 @pytest.mark.django_db

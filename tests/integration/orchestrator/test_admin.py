@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.contrib import admin
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -16,10 +17,12 @@ from django.utils import timezone
 from actors import life
 from actors.models import Actor
 from actors.services import create_actor
+from orchestrator.access import digest
 from orchestrator.admin import ReadOnlyAdmin
 from orchestrator.arrows import Arrow, Participant
-from orchestrator.models import AuditEntry, Namespace, SetAsideSignal, TimelineEntry
+from orchestrator.models import AccessToken, AuditEntry, Namespace, SetAsideSignal, TimelineEntry
 from orchestrator.timeline import record
+from orchestrator.tokens import create_token
 from runners.models import ActorName, Command, Runner, RunnerConfig, ServerlessConnection
 from tests.support.management import make_actor, make_destroyed_actor, make_pool, make_runner, signals
 from tests.support.turns import post, settle
@@ -29,6 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 OURS = [
     AuditEntry,
     Namespace,
+    AccessToken,
     TimelineEntry,
     SetAsideSignal,
     RunnerConfig,
@@ -38,6 +42,7 @@ OURS = [
     ActorName,
     Actor,
 ]
+MAY_ADD = {AccessToken}
 MAY_CHANGE = {Namespace, RunnerConfig}
 MAY_DELETE = {SetAsideSignal}
 LIFESPAN = timedelta(seconds=900)
@@ -70,6 +75,7 @@ def fill(namespace, count: int, label: str) -> None:
         ActorName.objects.create(namespace=namespace, name=name, metadata={"x": 1})
         SetAsideSignal.objects.create(workflow="actors", key=actor.pk, signal={}, error="no")
         Namespace.objects.create(name=name, display_name=name)
+        create_token(namespace=namespace, label=name, scopes=["read"])
         AuditEntry.objects.create(user="root", action="wake", model="actor", target=actor.pk)
         arrow = Arrow(Participant.ACTOR, Participant.RUNNER, "StartActor", actor_id=actor.pk, runner_id=runner.pk)
         record([arrow], now)
@@ -131,7 +137,7 @@ def test_what_workflows_write_cannot_be_changed(staff, namespace, model):
     assert staff.post(page(model, "change", row.pk), {"name": "x"}).status_code == 403
 
 
-@pytest.mark.parametrize("model", OURS)
+@pytest.mark.parametrize("model", [model for model in OURS if model not in MAY_ADD])
 def test_nothing_can_be_added(staff, namespace, model):
     assert staff.get(page(model, "add")).status_code == 403
 
@@ -285,6 +291,52 @@ def test_a_namespace_may_be_given_another_display_name(staff, namespace):
     staff.post(page(Namespace, "change", namespace.pk), {"display_name": "New", "name": "new"})
     namespace.refresh_from_db()
     assert (namespace.display_name, namespace.name) == ("New", "default")
+
+
+def _token_form(namespace, **changes):
+    form = {"namespace": namespace.pk, "label": "ci", "scopes": ["client"], "expires_at_0": "", "expires_at_1": ""}
+    return form | changes
+
+
+def test_a_token_is_made_and_shown_once(staff, namespace):
+    assert staff.get(page(AccessToken, "add")).status_code == 200
+    answer = staff.post(page(AccessToken, "add"), _token_form(namespace))
+    [secret] = re.findall("torpor_[-_0-9A-Za-z]{43}", answer.content.decode())
+    assert "no-store" in answer.headers["cache-control"]
+    assert secret not in str(answer.cookies)
+    row = AccessToken.objects.get()
+    assert (row.label, row.scopes, row.digest) == ("ci", ["client"], digest(secret))
+    for shown in (page(AccessToken, "changelist"), page(AccessToken, "change", row.pk)):
+        told = staff.get(shown).content.decode()
+        assert secret not in told
+        assert row.digest not in told
+    staff.post(page(AccessToken, "changelist"), {"action": "revoke", "_selected_action": [row.pk]})
+    row.refresh_from_db()
+    assert row.revoked_at is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scopes": []}, {"scopes": ["admin"]}, {"expires_at_0": "2020-01-01", "expires_at_1": "00:00:00"}],
+    ids=["none", "unknown", "expired"],
+)
+def test_what_cannot_be_a_token_is_told(staff, namespace, changes):
+    answer = staff.post(page(AccessToken, "add"), _token_form(namespace, **changes))
+    assert "errorlist" in answer.content.decode()
+    assert not AccessToken.objects.exists()
+
+
+def test_who_may_only_look_can_neither_make_nor_revoke(namespace):
+    row, _ = create_token(namespace=namespace, label="", scopes=["read"])
+    user = get_user_model().objects.create_user("reader", password="secret", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_accesstoken"))
+    reader = Client()
+    reader.force_login(user)
+    assert reader.get(page(AccessToken, "changelist")).status_code == 200
+    assert reader.post(page(AccessToken, "add"), _token_form(namespace)).status_code == 403
+    reader.post(page(AccessToken, "changelist"), {"action": "revoke", "_selected_action": [row.pk]})
+    row.refresh_from_db()
+    assert row.revoked_at is None
 
 
 # The page of a timeline

@@ -397,6 +397,26 @@ async def test_the_asgi_application_answers_like_the_test_client(namespace):
     assert found["namespace_id"] == namespace.pk
 
 
+async def test_a_body_of_unknown_length_is_not_kept_beyond_its_limit():
+    taken, sent = 0, []
+
+    async def receive():
+        nonlocal taken
+        taken += 1
+        return {"type": "http.request", "body": b" " * 1024 * 1024, "more_body": True}  # and so on, without an end
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": "/namespaces", "query_string": b"", "headers": headers}
+    await django_application(scope | {"raw_path": b"/namespaces"}, receive, send)
+    assert sent[0]["status"] == 413
+    assert json.loads(sent[1]["body"])["code"] == "invalid_request_body"
+    assert b"x-rivet-ray-id" in dict(sent[0]["headers"])
+    assert taken == 21
+
+
 async def test_the_page_to_try_the_api_has_its_own_files(api):
     page = api.send("GET", "/docs").body.decode()
     files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)

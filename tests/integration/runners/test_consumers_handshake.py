@@ -1,6 +1,5 @@
 """From the upgrade to the init, and what ends it there (PROTOCOL §2)."""
 
-import asyncio
 from datetime import timedelta
 
 import httpx
@@ -19,17 +18,12 @@ from runners.protocol.messages import (
     ToServerTunnelMessage,
 )
 from runners.protocol.tunnel import MAX_PAYLOAD_BYTES
-from tests.support.scripted_runner import dial, socket_url, without_ray
+from tests.support.scripted_runner import dial, end_of, socket_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 INIT = encode_to_server(ToServerInit("pool", 1, 10, {}, None), 7)
 LOST, STOP, GRACE = 15_000, 1_800_000, 10_000
-
-
-async def end_of(socket):
-    await asyncio.wait_for(socket.wait_closed(), 10)
-    return socket.close_code, without_ray(socket.close_reason)
 
 
 @pytest.mark.parametrize(

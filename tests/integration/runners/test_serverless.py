@@ -8,9 +8,12 @@ import pytest
 from django.utils import timezone
 
 from actors.models import Actor
+from orchestrator.access import Right
 from orchestrator.db import run_db
+from orchestrator.errors import Forbidden
 from orchestrator.models import Namespace
 from orchestrator.redis import get_redis
+from orchestrator.tokens import authorise
 from runners import claims, serverless
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.protocol.codec import encode_serverless_init
@@ -94,7 +97,7 @@ async def test_a_waiting_actor_brings_exactly_one_start_request_and_the_runner_i
 
 
 async def test_the_request_has_the_headers_of_the_protocol(pool, connected, endpoint, namespace, env):
-    env(public_url="http://engine.example", admin_token="token")
+    env(public_url="http://engine.example", admin_token="token", serverless_private=True)
     await wanted_actor(namespace)
     sent = (await endpoint.request()).headers
     wanted = {
@@ -104,11 +107,14 @@ async def test_the_request_has_the_headers_of_the_protocol(pool, connected, endp
         "x-rivet-runner-name": "pool",
         "x-rivet-namespace-name": "default",
         "x-rivet-namespace-id": "default",
-        "x-rivet-token": "token",
         "accept": "text/event-stream",
         "user-agent": "RivetEngine/0.1.0",
     }
     assert {name: sent.get(name) for name in wanted} == wanted
+    ticket = sent["x-rivet-token"]
+    assert authorise(Right.RUNNER, "default", ticket).namespace == "default"
+    with pytest.raises(Forbidden):  # whoever has the endpoint is no admin
+        authorise(Right.ADMIN, "default", ticket)
 
 
 async def fail_with_status(request):
@@ -132,6 +138,12 @@ async def fail_with_bytes_for_payload(request):
 async def fail_with_an_unknown_runner(request):
     await request.answer()
     await request.event(init_of("0" * 30))
+
+
+async def fail_with_an_endless_line(request):
+    await request.answer()
+    for _ in range(70):
+        await request.say(b"x" * 1_000)
 
 
 async def fail_by_ending(request):
@@ -172,6 +184,10 @@ async def fail_by_hanging_up(request):
                 }
             },
         ),
+        (
+            fail_with_an_endless_line,
+            {"serverless_invalid_sse_payload": {"message": "an event without an end", "raw_payload": ""}},
+        ),
         (fail_by_ending, "serverless_stream_ended_early"),
         (fail_by_hanging_up, {"serverless_connection_error": None}),
     ],
@@ -200,6 +216,40 @@ async def test_an_endpoint_that_is_not_there_is_a_failure_too(pool, connected, n
     await wanted_actor(namespace)
     row = await pool_row(error__isnull=False)
     assert "ConnectError" in row.error["serverless_connection_error"]["message"]
+
+
+async def test_an_address_that_is_refused_is_not_called(pool, connected, endpoint, namespace, env):
+    env(serverless_private=False)
+    await wanted_actor(namespace)
+    row = await pool_row(error__isnull=False)
+    assert "AddressRefused" in row.error["serverless_connection_error"]["message"]
+    assert endpoint.requests == []
+
+
+async def test_a_redirect_is_no_answer(pool, connected, endpoint, namespace):
+    await wanted_actor(namespace)
+    request = await endpoint.request()
+    await request.answer(302, {"location": "http://169.254.169.254/"}, b"")
+    row = await pool_row(error__isnull=False)
+    assert row.error == {"serverless_http_error": {"status_code": 302, "body": ""}}
+
+
+async def test_a_refusal_that_drips_is_cut_off(pool, connected, endpoint, namespace, monkeypatch):
+    monkeypatch.setattr(serverless, "EXCERPT_SECONDS", 0.2)
+    await wanted_actor(namespace)
+    request = await endpoint.request()
+    await request.answer(500, {"content-type": "text/plain"})
+    await request.say(b"wait")
+    row = await pool_row(error__isnull=False)
+    assert row.error == {"serverless_http_error": {"status_code": 500, "body": "wait"}}
+    await request.has_closed()
+
+
+async def test_a_name_beyond_ascii_is_told_in_utf8(pool, connected, endpoint, namespace):
+    await run_db(RunnerConfig.objects.update, name="größe")
+    await wanted_actor(namespace, pool_name="größe")
+    told = (await endpoint.request()).headers["x-rivet-runner-name"]
+    assert told == "größe"
 
 
 async def test_pings_comments_and_later_messages_mean_nothing(pool, connected, endpoint, host, namespace):

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.errors import InvalidHeader, MissingHeader, NoRoute, QueryInvalidParams
 from gateway.query import ActorQuery
-from gateway.routing import Destination, Target, destination, request_target, socket_target
+from gateway.routing import Destination, Target, destination, request_target, socket_target, without_token
 from orchestrator.errors import PathNotFound
 
 
@@ -109,6 +109,13 @@ def test_a_header_that_asks_in_other_words_is_refused(text):
         request_target("/gateway/abc", "", {"x-rivet-skip-ready-wait": text})
     with pytest.raises((InvalidHeader, QueryInvalidParams)):
         request_target("/gateway/abc", f"rvt-skip-ready-wait={text}", {})
+
+
+def test_the_actor_sees_what_subprotocols_are_offered_but_no_token():
+    offered = (b"sec-websocket-protocol", b"rivet, rivet_token.t,rivet_encoding.json")
+    kept = (b"sec-websocket-protocol", b"rivet, rivet_encoding.json")
+    assert without_token([(b"a", b"rivet_token.x"), offered]) == [(b"a", b"rivet_token.x"), kept]
+    assert without_token([kept]) == [kept]
 
 
 def test_a_websocket_is_addressed_by_its_path_or_its_subprotocols():

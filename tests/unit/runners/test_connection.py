@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from orchestrator.errors import Forbidden
 from orchestrator.ids import new_id
 from runners.connection import (
     MAX_ACTOR_NAMES,
@@ -15,10 +14,9 @@ from runners.connection import (
     Events,
     InvalidInitialPacket,
     InvalidUrl,
-    TokenMissing,
     WrongHost,
     check_host,
-    check_token,
+    offered_token,
     parse_query,
     read_init,
 )
@@ -107,17 +105,15 @@ def test_another_host_is_refused_and_told_the_valid_ones(host):
     assert caught.value.metadata == {"host": host, "datacenter": "default", "valid_hosts": sorted(VALID)}
 
 
-def test_without_a_token_of_the_engine_any_offer_is_good():
-    check_token([], "")
-    check_token(["rivet", "rivet_token.anything"], "")
+def test_a_token_is_found_wherever_it_stands_among_the_offers():
+    assert offered_token(["rivet_token.secret", "rivet"]) == "secret"
+    assert offered_token(["rivet", "rivet_token.a.b-c", "rivet_token.later"]) == "a.b-c"
 
 
-def test_the_engines_token_must_be_among_the_offers():
-    check_token(["rivet_token.secret", "rivet"], "secret")
-    with pytest.raises(TokenMissing):
-        check_token(["rivet"], "secret")
-    with pytest.raises(Forbidden):
-        check_token(["rivet", "rivet_token.Secret"], "secret")
+def test_without_an_offer_there_is_no_token():
+    for offers in ([], ["rivet"], ["rivet_tokensecret"]):
+        assert offered_token(offers) is None
+    assert offered_token(["rivet_token."]) == ""
 
 
 INIT = ToServerInit("pool", 1, 10, None, None)

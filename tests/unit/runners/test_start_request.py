@@ -29,6 +29,7 @@ OWN = {
     "x-rivet-namespace-name": "n",
     "x-rivet-namespace-id": "n",
     "accept": "text/event-stream",
+    "accept-encoding": "identity",
     "user-agent": "RivetEngine/0.1",
 }
 

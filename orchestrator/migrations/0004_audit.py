@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('orchestrator', '0002_default_namespace'),
+        ('orchestrator', '0003_access_token'),
     ]
 
     operations = [
