@@ -20,6 +20,7 @@ from actors.services import create_actor
 from orchestrator.access import digest
 from orchestrator.admin import ReadOnlyAdmin
 from orchestrator.arrows import Arrow, Participant
+from orchestrator.ids import new_id
 from orchestrator.models import AccessToken, AuditEntry, Namespace, SetAsideSignal, TimelineEntry
 from orchestrator.timeline import record
 from orchestrator.tokens import create_token
@@ -444,3 +445,14 @@ def test_actors_are_found_by_id_runner_name_and_key(staff, namespace):
     assert found("chat/room/alice") == [alice.pk]
     assert found("chat/room/bob") == []
     assert found("nobody") == []
+
+
+@pytest.mark.parametrize("column", ["actor_id", "runner_id", "connection_id", "pool_id"])
+def test_the_timeline_is_searched_by_whichever_id(staff, namespace, column):
+    wanted, other = new_id(), new_id()
+    for pk, label in ((wanted, "the wanted one"), (other, "the other one")):
+        record([Arrow(Participant.ACTOR, Participant.RUNNER, label, **{column: pk})], timezone.now())
+    text = staff.get(page(TimelineEntry, "changelist"), {"q": wanted}).content.decode()
+    assert "the wanted one" in text
+    assert "the other one" not in text
+    assert "the wanted one" not in staff.get(page(TimelineEntry, "changelist"), {"q": new_id()}).content.decode()
