@@ -20,7 +20,7 @@ from actors.queue import awake
 from actors.storage_browser import used_bytes
 from actors.storage_pages import storage_page
 from actors.timeline import actor_timeline
-from orchestrator.admin import NOTHING, arrows, link, linked, list_link, moment, preformatted, rows
+from orchestrator.admin import NOTHING, SHORT, arrows, link, linked, list_link, moment, preformatted, rows
 from orchestrator.ids import is_id
 from orchestrator.models import TimelineEntry
 from orchestrator.operate import OperatedAdmin, Operation
@@ -79,13 +79,13 @@ class ActorAdmin(OperatedAdmin):
     )
 
     list_display = (
-        "id",
+        "actor",
         "name",
         "key",
         "namespace",
         "pool_name",
         "status",
-        "generation",
+        "lives",
         "runner",
         "trouble",
         "created",
@@ -183,6 +183,16 @@ class ActorAdmin(OperatedAdmin):
             wanted |= Q(namespace_id=namespace_id, name=name)
         return queryset.filter(wanted), False
 
+    @admin.display(description="actor")
+    def actor(self, row: Actor) -> SafeString:
+        """Show the id, cut short: it leads to the page, which has all of it."""
+        return format_html('<span title="{}">{}…</span>', row.pk, row.pk[:SHORT])
+
+    @admin.display(description="generation")
+    def lives(self, row: Actor) -> str:
+        """Show the generation; none before the first."""
+        return NOTHING if row.generation < 0 else str(row.generation)
+
     @admin.display(description="trouble")
     def trouble(self, row: Actor) -> str:
         """Show the kind of failure."""
@@ -207,7 +217,8 @@ class ActorAdmin(OperatedAdmin):
         """Show the step it is at, since when, what was tried, and what comes next."""
         told = explain(row)
         words = "\n".join(in_words(told))
-        return preformatted(f"{words}\n\n{json.dumps(told, indent=2, ensure_ascii=False)}")
+        whole = preformatted(json.dumps(told, indent=2, ensure_ascii=False))
+        return format_html("{}<details><summary>as JSON</summary>{}</details>", preformatted(words), whole)
 
     @admin.display(description="arrows")
     def timeline(self, row: Actor) -> SafeString | str:
