@@ -36,6 +36,29 @@ SHOWN = 60
 """The actor's newest arrows on its page; the page of its timeline shows more."""
 
 
+class StatusFilter(admin.SimpleListFilter):
+    """Actors of one status. It also says what that implies, by which an index finds those that are few."""
+
+    title = "status"
+    parameter_name = "status__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer every status."""
+        return [(status.value, str(status.label)) for status in Actor.Status]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Actor]) -> QuerySet[Actor]:
+        """Return the actors of the chosen status."""
+        match self.value():
+            case None:
+                return queryset
+            case Actor.Status.ASLEEP:
+                return queryset.filter(status=Actor.Status.ASLEEP, destroyed_at=None)
+            case Actor.Status.DESTROYED:
+                return queryset.filter(status=Actor.Status.DESTROYED, destroyed_at__isnull=False)
+            case status:
+                return queryset.filter(status=status, due_at__isnull=False)
+
+
 @admin.register(Actor)
 class ActorAdmin(OperatedAdmin):
     """Actors, the newest first."""
@@ -90,7 +113,7 @@ class ActorAdmin(OperatedAdmin):
         "trouble",
         "created",
     )
-    list_filter = ("status", "namespace")
+    list_filter = (StatusFilter, "namespace")
     list_select_related = ("namespace",)
     search_fields = ("=id",)  # see get_search_results
     search_help_text = "an actor's or its runner's whole id, the beginning of a name, or NAME/KEY"

@@ -36,7 +36,7 @@ _FILL = [
         version
     )
     SELECT id_of(n), id_of(CASE WHEN n <= %(few)s THEN 2 ELSE 1 END), 'name-' || n %% 100, 'key-' || n,
-        CASE WHEN n <= %(few)s THEN 'rare' ELSE 'pool-' || n %% 10 END, 'sleep', now(), s, 0,
+        CASE WHEN n <= 2 * %(few)s THEN 'rare' ELSE 'pool-' || n %% 10 END, 'sleep', now(), s, 0,
         CASE WHEN s IN ('starting', 'running', 'stopping') THEN id_of(n %% 500) ELSE '' END,
         -1, '', false, '', 0, false, now(), CASE WHEN s = 'destroyed' THEN now() END,
         CASE WHEN s NOT IN ('asleep', 'destroyed') THEN now() END, 0
@@ -188,6 +188,7 @@ def _actor_queries(actor: str, usual: str, rare: str, actors: int) -> list[str]:
         *(f"namespace__id__exact={namespace}&status__exact=running" for namespace in (usual, rare)),
         f"namespace__id__exact={usual}&pool_name__exact=pool-3",
         f"namespace__id__exact={rare}&pool_name__exact=rare",
+        f"namespace__id__exact={usual}&pool_name__exact=rare",
         f"namespace__id__exact={usual}&pool_name__exact=none",
         f"runner_id__exact={7:030}",
         f"q={actor}",

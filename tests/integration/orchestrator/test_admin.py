@@ -447,6 +447,17 @@ def test_actors_are_found_by_id_runner_name_and_key(staff, namespace):
     assert found("nobody") == []
 
 
+@pytest.mark.parametrize("status", Actor.Status.values)
+def test_actors_are_shown_by_their_status(staff, namespace, status):
+    make_actor(namespace, name="the asleep")
+    make_destroyed_actor(namespace, name="the destroyed")
+    for awake in set(Actor.Status.values) - {"asleep", "destroyed"}:
+        runner_id = new_id() if awake in ("starting", "running", "stopping") else ""
+        make_actor(namespace, name=f"the {awake}", status=awake, runner_id=runner_id, due_at=timezone.now())
+    text = staff.get(page(Actor, "changelist"), {"status__exact": status}).content.decode()
+    assert set(re.findall(r"the [a-z]+(?=</td>)", text)) == {f"the {status}"}
+
+
 @pytest.mark.parametrize("column", ["actor_id", "runner_id", "connection_id", "pool_id"])
 def test_the_timeline_is_searched_by_whichever_id(staff, namespace, column):
     wanted, other = new_id(), new_id()
