@@ -314,6 +314,9 @@ def test_a_token_is_made_and_shown_once(staff, namespace):
     staff.post(page(AccessToken, "changelist"), {"action": "revoke", "_selected_action": [row.pk]})
     row.refresh_from_db()
     assert row.revoked_at is not None
+    done = AuditEntry.objects.order_by("pk").values_list("user", "action", "model", "target", "outcome")
+    told = [("make", "made"), ("revoke", "asked for")]
+    assert list(done) == [("root", action, "accesstoken", row.pk, outcome) for action, outcome in told]
 
 
 @pytest.mark.parametrize(
