@@ -29,7 +29,7 @@ from gateway.errors import (
 from gateway.hub import Hub
 from gateway.lane import Lane
 from gateway.outbox import Outbox
-from gateway.routing import told_of
+from gateway.routing import told
 from gateway.socket_story import Turn
 from gateway.socket_tunnel import (
     Accepted,
@@ -48,6 +48,7 @@ from gateway.socket_tunnel import (
 from gateway.waiting import Wait, until_connectable
 from gateway.wake_trace import tell_wake
 from gateway.watch import Exchange, Route, Watch
+from orchestrator.errors import OrchestratorError
 from orchestrator.tracing import NO_TRACE, Trace
 from runners.background import spawn
 from runners.protocol.messages import (
@@ -141,7 +142,7 @@ class ProxiedSocket:
             self._tell(Turn.LEFT)
         self._do(self._tunnel.client_left(code, reason))
 
-    def fail(self, error: GatewayError) -> None:
+    def fail(self, error: OrchestratorError) -> None:
         """Close both sides with an error."""
         self._do(self._tunnel.fail(error))
 
@@ -374,7 +375,7 @@ class ProxiedSocket:
     @property
     def _request(self) -> str:
         """What the actor's timeline tells of it."""
-        return told_of("WebSocket", self._start.path)
+        return told("WebSocket", self._start.path)
 
     def _tell(self, turn: Turn, why: str = "") -> None:
         self._hub.story.tell(turn, self._start.actor_id, *self._life, why)
@@ -396,7 +397,7 @@ class ProxiedSocket:
         self._forget()
         if self._changed is not None:
             self._changed.set()
-        self._hub.unwatch(self._watch)
+        self._hub.watches.unwatch(self._watch)
 
     def _forget(self) -> None:
         self._hub.detach_socket(self.request_id)

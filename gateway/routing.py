@@ -12,6 +12,7 @@ from orchestrator.errors import PathNotFound
 
 PREFIX = "/gateway/"
 SKIP_HEADER = "x-rivet-skip-ready-wait"
+MAX_TOLD = 180
 
 _TARGET, _ACTOR, _TOKEN = "rivet_target.", "rivet_actor.", "rivet_token."
 _SKIP_OFFER = "rivet_skip_ready_wait"
@@ -19,10 +20,6 @@ _SKIP_OFFER = "rivet_skip_ready_wait"
 
 SUBPROTOCOL = "rivet"
 """The one subprotocol that is ever selected, and only if it is offered."""
-
-
-TOLD_CHARACTERS = 180
-"""Of a request, at the most, in a timeline."""
 
 
 class Destination(Enum):
@@ -115,6 +112,11 @@ def socket_target(path: str, query: str, headers: Mapping[str, str], offers: Seq
     return Target(unquote(actor_id), _with_query(path, query), token, skip)
 
 
+def told(verb: str, path: str) -> str:
+    """Return how the timeline tells of a call: without its query, which may hold what is for the actor alone."""
+    return f"{verb} {path.partition('?')[0]}"[:MAX_TOLD]
+
+
 def selected(offers: Sequence[str]) -> str | None:
     """Return the subprotocol to select."""
     return SUBPROTOCOL if SUBPROTOCOL in offers else None
@@ -136,11 +138,6 @@ def _no_token(offers: bytes) -> bytes:
 def offered_target(offers: Sequence[str]) -> str | None:
     """Return the target that a subprotocol names, as the header `x-rivet-target` does for requests."""
     return _offered(offers, _TARGET)
-
-
-def told_of(method: str, path: str) -> str:
-    """Return what timelines tell of a request: its query is left out, as that is where secrets are."""
-    return f"{method} {path.partition('?')[0]}"[:TOLD_CHARACTERS]
 
 
 def _by_path(path: str, query: str, token: str | None, skip: bool) -> Target:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gateway.errors import (
-    GatewayError,
     SocketMessageTooLarge,
     SocketOverloaded,
     SocketPendingLimit,
@@ -248,7 +247,7 @@ class SocketTunnel:
             return self._again()
         return self.fail(SocketTunnelLost())
 
-    def fail(self, error: GatewayError) -> list[Effect]:
+    def fail(self, error: OrchestratorError) -> list[Effect]:
         """The gateway cannot go on."""
         at_once = isinstance(error, SocketOverloaded)
         return self._end(DOWNSTREAM, closing(error, self._ray_id, at_once=at_once))

@@ -16,11 +16,12 @@ POLL_SECONDS = 0.02
 class Api:
     """A client of one web process, in one namespace. Every call asserts that the engine accepted it."""
 
-    def __init__(self, url: str, namespace: str = "default") -> None:
+    def __init__(self, url: str, namespace: str = "default", token: str | None = None) -> None:
         self.url = url
         self.namespace = namespace
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
-        self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, limits=limits)
+        shown = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, limits=limits, headers=shown)
 
     def __enter__(self) -> Self:
         return self

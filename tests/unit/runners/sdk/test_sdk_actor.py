@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +23,8 @@ class Wishes:
 
 
 def context(wishes: Wishes) -> Context:
-    return Context("a1", "counter", None, 0, None, kv=None, wishes=wishes)
+    home = SimpleNamespace(has_schedule=False)
+    return Context("a1", "counter", None, 0, None, "run1", home, wishes)
 
 
 def test_the_sdk_is_used_without_django_and_without_the_engines_libraries():
