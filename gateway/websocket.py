@@ -14,7 +14,7 @@ from gateway.resolving import resolve
 from gateway.routing import Target, selected, socket_target, without_token
 from gateway.socket_tunnel import Close, closing
 from gateway.tunnel import request_start
-from orchestrator import lifespan, logs, metrics, tracing
+from orchestrator import failures, lifespan, logs, metrics, tracing
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
@@ -84,9 +84,9 @@ class GatewaySocket(LeanConsumer):
             return self._left()
         except OrchestratorError as error:
             return self._failed(error)
-        except Exception:
+        except Exception as error:
             logger.exception("WebSocket failed", extra={"action": "gateway_socket", "ray_id": self.ray_id})
-            return self._failed(OrchestratorError())
+            return self._failed(failures.told(error))
 
     def _left(self) -> Close | None:
         """Return how to close it although nobody is listened to any more: not at all, if the client has left."""

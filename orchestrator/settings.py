@@ -246,7 +246,7 @@ TEMPLATES = [
 ]
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "BACKEND": "orchestrator.channel_layer.PatientLayer",
         # The layer waits five seconds for a message in one call, which is also redis-py's time-out for any.
         "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 20}], "prefix": "torpor-channels"},
     }
