@@ -22,7 +22,8 @@ _QUERIES = {
     f" (SELECT coalesce(sum(length(key) + {KEY_OVERHEAD_BYTES} + length(value)), 0)"
     " FROM actors_storedentry e WHERE e.actor_id = s.actor_id) AS stored_bytes FROM actors_actorstorage s",
     "entries": "SELECT actor_id, key, value FROM actors_storedentry",
-    "pairs": "SELECT * FROM gateway_hibernatingpair",
+    "pairs": "SELECT * FROM gateway_hibernatingpair WHERE gateway_id IN"
+    " (SELECT id FROM gateway_gatewaylease WHERE expires_at > now())",
 }
 
 

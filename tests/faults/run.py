@@ -24,7 +24,8 @@ SETTLE_SECONDS = 45.0
 UNSETTLED = """
 SELECT count(*) FROM actors_actor WHERE status NOT IN ('asleep', 'destroyed', 'running') UNION ALL
 SELECT count(*) FROM runners_runner WHERE state <> 'stopped' AND (state <> 'live' OR socket_id = '') UNION ALL
-SELECT count(*) FROM gateway_hibernatingpair UNION ALL
+SELECT count(*) FROM gateway_hibernatingpair WHERE gateway_id IN
+  (SELECT id FROM gateway_gatewaylease WHERE expires_at > now()) UNION ALL
 SELECT count(*) FROM actors_actorstorage WHERE erase_at IS NOT NULL
 """
 

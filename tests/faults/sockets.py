@@ -45,7 +45,7 @@ async def _use(client: ClientConnection, log: SocketLog, over: asyncio.Event) ->
             last = asyncio.create_task(_all_heard(log))
             await asyncio.wait([listener, last], return_when=asyncio.FIRST_COMPLETED)
             last.cancel()
-        log.left = not listener.done()
+            log.left = not listener.done()
         await client.close()
     finally:
         await listener
