@@ -50,18 +50,18 @@ simulate: $(VENV)/installed-dev ## Run the simulator on more seeds: make simulat
 fuzz: $(VENV)/installed-dev ## Send the runner's socket random frames: make fuzz FRAMES=100000 SEED=2
 	FUZZ_FRAMES="$(or $(FRAMES),100000)" FUZZ_SEED="$(or $(SEED),1)" $(BIN)/pytest -s tests/integration/runners/test_consumers_fuzz.py $(ARGS)
 
+contract: $(VENV)/installed-dev ## Send the API 250 made-up requests per endpoint and phase, and judge every answer
+	CONTRACT_EXAMPLES="$(or $(EXAMPLES),250)" $(BIN)/pytest -s tests/integration/orchestrator/test_api_contract.py $(ARGS)
+
+races: $(VENV)/installed-dev ## Have 50 processes make one actor at once, 100 times, on both stores
+	RACE_PROCESSES="$(or $(PROCESSES),50)" RACE_ROUNDS="$(or $(ROUNDS),100)" $(BIN)/pytest tests/e2e/test_races.py $(ARGS)
+
 faults: $(VENV)/installed-dev ## Break an engine of real processes: make faults SEED="1 2" FAULTS=80 SECONDS=130 [KINDS="kill web,wipe valkey"]
 	$(BIN)/python -m tests.faults $(or $(SEED),1) --faults $(or $(FAULTS),20) --seconds $(or $(SECONDS),100) \
 		$(if $(KINDS),--kinds "$(KINDS)") $(ARGS)
 
 soak: $(VENV)/installed-dev ## Load an engine with faults now and then and show what grows: make soak MINUTES=30
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),3) $(ARGS)
-
-contract: $(VENV)/installed-dev ## Send the API 250 made-up requests per endpoint and phase, and judge every answer
-	CONTRACT_EXAMPLES="$(or $(EXAMPLES),250)" $(BIN)/pytest -s tests/integration/orchestrator/test_api_contract.py $(ARGS)
-
-races: $(VENV)/installed-dev ## Have 50 processes make one actor at once, 100 times, on both stores
-	RACE_PROCESSES="$(or $(PROCESSES),50)" RACE_ROUNDS="$(or $(ROUNDS),100)" $(BIN)/pytest tests/e2e/test_races.py $(ARGS)
 
 flows: $(VENV)/installed-dev ## Lead an engine through both flows and draw what it records: docs/flows.md
 	$(BIN)/python -m tests.e2e.record_flows

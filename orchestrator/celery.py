@@ -42,6 +42,7 @@ app.conf.update(
     worker_soft_shutdown_timeout=5,
     worker_hijack_root_logger=False,
     imports=[
+        "orchestrator.retention",
         "orchestrator.workflow.echo",
         "runners.tasks",
         "runners.pool_tasks",

@@ -18,7 +18,6 @@ from websockets import http11
 from websockets.frames import Frame
 
 from orchestrator import lifespan
-from orchestrator.server.gathering import Gathering
 from orchestrator.server.guard import Application
 from orchestrator.server.limits import (
     CLOSE_SECONDS,
@@ -35,14 +34,6 @@ from orchestrator.server.limits import (
 )
 from orchestrator.server.pulse import Pulse
 from orchestrator.server.uvicorn_http import Http
-
-
-class Connection(Http):
-    """One connection, that of a WebSocket too: it goes on with the same transport."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Gather what is written."""
-        super().connection_made(Gathering(transport, self.loop))
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -184,7 +175,7 @@ def run(application: Application, listener: socket.socket, pings: Pings | None) 
         application,
         interface="asgi3",
         lifespan="off",
-        http=Connection,
+        http=Http,
         ws=WebSocket,
         ws_max_size=WEBSOCKET_BYTES,
         ws_per_message_deflate=False,

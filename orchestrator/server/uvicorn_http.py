@@ -1,10 +1,11 @@
-"""HTTP under Uvicorn, mended: the head of a request may take a while, and so many bytes, and no more."""
+"""HTTP under Uvicorn, mended: a head may take a while, and so many bytes, and no more; writes are gathered."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from orchestrator.server.gathering import Gathering
 from orchestrator.server.limits import HEAD_SECONDS, HEAD_TIMEOUT, HEAD_TOO_LARGE, HEADERS_BYTES
 
 
@@ -16,8 +17,8 @@ class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two cl
     _upgraded = False
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first head."""
-        super().connection_made(transport)
+        """Gather what is written, that of a WebSocket too, and begin to wait for the first head."""
+        super().connection_made(Gathering(transport, self.loop))
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

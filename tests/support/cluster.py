@@ -43,8 +43,8 @@ class Cluster:
         workers: int = 1,
         connectors: int = 1,
         env: Mapping[str, str] | None = None,
-        celery: str = "orchestrator.celery",
         token: str | None = None,
+        celery: str = "orchestrator.celery",
     ) -> None:
         self.directory = directory
         self.redis_url = redis_url
