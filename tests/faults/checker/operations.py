@@ -14,6 +14,7 @@ REASONS = (
     "guard.actor_runner_failed",
     "guard.actor_wake_retries_exceeded",
     "guard.service_unavailable",
+    "guard.tunnel_response_closed",  # the link between two web processes broke, and may have swallowed the answer
     "core.bus_unavailable",
     "core.store_unavailable",
     "actor.destruction_unconfirmed",
