@@ -16,11 +16,12 @@ POLL_SECONDS = 0.02
 class Api:
     """A client of one web process, in one namespace. Every call asserts that the engine accepted it."""
 
-    def __init__(self, url: str, namespace: str = "default") -> None:
+    def __init__(self, url: str, namespace: str = "default", token: str | None = None) -> None:
         self.url = url
         self.namespace = namespace
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
-        self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, limits=limits)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, limits=limits, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -53,8 +54,11 @@ class Api:
 
     def pool(self, pool: str) -> Json:
         """Return a pool as the API shows it."""
-        pools = self._accepted("GET", "/runner-configs", params={"runner_names": pool})["runner_configs"]
-        return dict(pools[pool]["datacenters"]["default"])
+        return dict(self._pools(pool)[pool]["datacenters"]["default"])
+
+    def has_pool(self, pool: str) -> bool:
+        """Say whether there is such a pool."""
+        return pool in self._pools(pool)
 
     def delete_pool(self, pool: str) -> None:
         self._accepted("DELETE", f"/runner-configs/{pool}")
@@ -70,7 +74,8 @@ class Api:
 
     def actor(self, actor_id: str) -> Json:
         """Return the actor's object, also of a destroyed one."""
-        [actor] = self._accepted("GET", "/actors", params={"actor_id": actor_id})["actors"]
+        wanted = {"actor_id": actor_id, "include_destroyed": "true"}
+        [actor] = self._accepted("GET", "/actors", params=wanted)["actors"]
         return dict(actor)
 
     def runners(self, pool: str) -> list[Json]:
@@ -123,6 +128,9 @@ class Api:
 
         wait_until(look, lambda: f"{pool} has {count} runners; it has {latest}")
         return latest
+
+    def _pools(self, pool: str) -> Json:
+        return dict(self._accepted("GET", "/runner-configs", params={"runner_names": pool})["runner_configs"])
 
     def _put_pool(self, pool: str, kind: str, settings: Json) -> None:
         self._accepted("PUT", f"/runner-configs/{pool}", {"datacenters": {"default": {kind: settings}}})
