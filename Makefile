@@ -2,7 +2,7 @@
 # ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo dev check fix test e2e simulate fuzz flows bench requirements
+.PHONY: help up demo dev check fix test e2e simulate fuzz contract races flows bench profile requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,11 +50,20 @@ simulate: $(VENV)/installed-dev ## Run the simulator on more seeds: make simulat
 fuzz: $(VENV)/installed-dev ## Send the runner's socket random frames: make fuzz FRAMES=100000 SEED=2
 	FUZZ_FRAMES="$(or $(FRAMES),100000)" FUZZ_SEED="$(or $(SEED),1)" $(BIN)/pytest -s tests/integration/runners/test_consumers_fuzz.py $(ARGS)
 
+contract: $(VENV)/installed-dev ## Send the API 250 made-up requests per endpoint and phase, and judge every answer
+	CONTRACT_EXAMPLES="$(or $(EXAMPLES),250)" $(BIN)/pytest -s tests/integration/orchestrator/test_api_contract.py $(ARGS)
+
+races: $(VENV)/installed-dev ## Have 50 processes make one actor at once, 100 times, on both stores
+	RACE_PROCESSES="$(or $(PROCESSES),50)" RACE_ROUNDS="$(or $(ROUNDS),100)" $(BIN)/pytest tests/e2e/test_races.py $(ARGS)
+
 flows: $(VENV)/installed-dev ## Lead an engine through both flows and draw what it records: docs/flows.md
 	$(BIN)/python -m tests.e2e.record_flows
 
 bench: $(VENV)/installed-dev ## Measure requests, wakes, storms and cold starts
 	$(BIN)/python -m benchmarks $(ARGS)
+
+profile: $(VENV)/installed-dev ## See where a process spends its time while a row of the table is measured
+	$(BIN)/python -m benchmarks.profile $(ARGS)
 
 requirements: ## Pin the newest versions that pyproject.toml allows, with their hashes
 	tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \

@@ -50,7 +50,7 @@ def show(engine: httpx.Client, url: str) -> None:
         print("\nIt asks to sleep. Then it costs nothing: no process, no connection:")
         ask(engine, "GET", f"/gateway/{actor_id}/sleep")
         wait_until(lambda: is_asleep(engine, actor_id))
-        print("\nA request wakes it. It is the next generation, and counts anew:")
+        print("\nA request wakes it. It is the next generation, and counts on:")
         ask(engine, "GET", f"/gateway/{actor_id}/")
         print(f"\nThe engine can draw what happened: .venv/bin/python manage.py timeline {actor_id} --mermaid")
     finally:

@@ -27,7 +27,7 @@ ABORTS = 7
 
 
 async def watch_actor(client: Client, actor_id: str) -> tuple[Hub, Watch]:
-    """Return the hub and a watch of the actor, once they are there; `Hub.unwatch` it when done.
+    """Return the hub and a watch of the actor, once they are there; `unwatch` it when done.
 
     Raises:
         ActorNotFound: there is no such actor.
@@ -39,9 +39,9 @@ async def watch_actor(client: Client, actor_id: str) -> tuple[Hub, Watch]:
     hub = open_hub()
     if hub is None:
         hub = await client.while_connected(_prepare(actor_id))
-    while (watch := hub.known(actor_id)) is None:
+    while (watch := hub.watches.known(actor_id)) is None:
         await client.while_connected(_prepare(actor_id))
-    if not hub.in_touch:
+    if not hub.watches.in_touch:
         watch.forget_route()
     return hub, watch
 
@@ -95,7 +95,7 @@ async def _prepare(actor_id: str) -> Hub:
     try:
         async with asyncio.timeout(settings.ENV.gateway_ready_ms / 1000):
             hub = await get_hub()
-            await hub.prepare(actor_id)
+            await hub.watches.prepare(actor_id)
             return hub
     except TimeoutError:
         raise ActorReadyTimeout(actor_id=actor_id) from None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from django.conf import settings
 
 from gateway import admission
-from gateway.access import admit
+from gateway.access import admit, attended
 from gateway.answers import Answers
 from gateway.attempts import until_answered, watch_actor
 from gateway.client import Client, ClientGone
@@ -24,7 +24,7 @@ from gateway.features import features_of
 from gateway.hub import Hub
 from gateway.line import Line
 from gateway.resolving import resolve
-from gateway.routing import Target, request_target
+from gateway.routing import Target, request_target, told
 from gateway.tunnel import (
     ResponseHead,
     Stream,
@@ -117,12 +117,12 @@ class GatewayRequest(LeanConsumer):
             try:
                 await until_answered(
                     self._client,
-                    Wait(watch, f"{self.method} {target.path}"[:180], target.skip_ready_wait),
+                    Wait(watch, told(self.method, target.path), target.skip_ready_wait),
                     lambda route: self._exchange(hub, watch, route, target),
                     lambda: self.started,
                 )
             finally:
-                hub.unwatch(watch)
+                hub.watches.unwatch(watch)
 
     async def _exchange(self, hub: Hub, watch: Watch, route: Route, target: Target) -> None:
         """Send the request to the runner and pass the answer on.
@@ -146,7 +146,7 @@ class GatewayRequest(LeanConsumer):
                 raise answers.failure
             first, watch.woken_by_us = watch.woken_by_us, False
             if first:
-                hub.note(_request_arrow(watch.actor_id, route))
+                hub.recorder.note(_request_arrow(watch.actor_id, route))
                 tell_wake(self.trace, watch.actor_id)
             sent = len(upload.parts)
             body = upload.parts[0] if sent == 1 else b"".join(upload.parts)
@@ -160,8 +160,8 @@ class GatewayRequest(LeanConsumer):
                 feeding = asyncio.create_task(self._feed(line, answers, sent))
             answer = await self._first(answers, feeding)
             if first:
-                hub.note(_response_arrow(watch.actor_id, route))
-            await self._pass_on(answer, answers, line, route)
+                hub.recorder.note(_response_arrow(watch.actor_id, route))
+            await self._pass_on(answer, answers, line, route, target)
             finished = feeding is None or feeding.done()
         except asyncio.CancelledError:
             if not answers.overflowed or task.uncancel() or answers.failure is None:
@@ -236,7 +236,12 @@ class GatewayRequest(LeanConsumer):
                 raise TunnelRequestAborted(phase="unexpected message")
 
     async def _pass_on(
-        self, numbered: tuple[int, ToServerResponseStart], answers: Answers, line: Line, route: Route
+        self,
+        numbered: tuple[int, ToServerResponseStart],
+        answers: Answers,
+        line: Line,
+        route: Route,
+        target: Target,
     ) -> None:
         index, answer = numbered
         runner = features.NONE
@@ -250,7 +255,8 @@ class GatewayRequest(LeanConsumer):
             return await self._respond(head.status, head.headers, b"")
         first_index = index if runner.numbered else None
         stream = Stream(window_bytes=runner.response_window, length=head.length, first_index=first_index)
-        return await self._stream(head, answer.body or b"", stream, answers, line)
+        with attended(target, answers.fail):
+            return await self._stream(head, answer.body or b"", stream, answers, line)
 
     async def _stream(self, head: ResponseHead, body: bytes, stream: Stream, answers: Answers, line: Line) -> None:
         """Pass on what comes as it comes; the client takes it before the runner may send much more."""

@@ -1,54 +1,31 @@
-"""The gateway of one process: what goes to runners, what comes back, and the actors it watches."""
+"""The gateway of one process: what goes to runners, and what comes back."""
 
 import asyncio
 import contextlib
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
-from datetime import datetime
-from functools import partial
 from typing import Protocol
 
-from django.db import transaction
-from django.utils import timezone
-
-from gateway import looks
-from gateway.errors import ActorNotFound, TunnelBroken, TunnelOverloaded
+from gateway.errors import TunnelBroken, TunnelOverloaded
 from gateway.lane import Lane, Rider
 from gateway.pairs import Pairs
-from gateway.watch import Watch
-from orchestrator.arrows import Arrow
+from gateway.recorder import Recorder
+from gateway.watches import AUDIT_SECONDS, Watches
 from orchestrator.bus import get_bus
-from orchestrator.db import run_db
 from orchestrator.errors import BusOverloaded, BusUnavailable
 from orchestrator.metrics import start_flushing
-from orchestrator.timeline import record
 from runners import channel, sockets
 from runners.errors import RunnerProtocolError
 from runners.links import NOTICE, decode_standing
 from runners.protocol import codec
-from runners.protocol.messages import (
-    MessageId,
-    ToClientTunnelMessage,
-    ToClientTunnelMessageKind,
-    ToServerTunnelMessage,
-    ToServerTunnelMessageKind,
-)
+from runners.protocol.messages import ToClientTunnelMessageKind, ToServerTunnelMessageKind
 
 logger = logging.getLogger(__name__)
 
-IDLE_WATCHES = 10_000
-"""Actors without a request whose routes are remembered."""
-AUDIT_SECONDS = 2.0
-"""The rows of actors with requests older than this are looked at this often: a message may have been lost."""
-SOCKET_AUDIT_SECONDS = 20.0
-"""The rows of actors with WebSockets are looked at this often: there may be many, and they last."""
 AWAY_SECONDS = 0.1
 """A frame for a runner whose socket is away is tried again after this."""
-RECORD_SECONDS = 0.05
 _NOTICE = bytes([NOTICE])
-TUNNEL_VERSION = codec.VERSIONS[-1]  # tunnel frames are the same in all of them
 
 
 class Inbox(Protocol):
@@ -79,31 +56,22 @@ class Hub:
 
     def __init__(self) -> None:
         self.gateway_id = secrets.token_bytes(4)
+        self._last_id = secrets.randbits(32)
         self._inboxes: dict[bytes, tuple[str, Inbox]] = {}  # by request id: the runner it is with
         self._doubts: dict[bytes, Callable[[bool], None]] = {}
         self._sockets: dict[bytes, SocketInbox] = {}  # by request id
         self._lanes: dict[str, Lane] = {}  # by runner id
         self.pairs = Pairs(self.gateway_id, self._pairs_lapsed)
-        self._watches: dict[str, Watch] = {}
-        self._idle: OrderedDict[str, Watch] = OrderedDict()
-        self._handlers: dict[str, Callable[[bytes], None]] = {}
-        self._opening: dict[str, asyncio.Future[Watch]] = {}
-        self._arrows: list[tuple[datetime, Arrow]] = []
-        self._recorder: asyncio.Task[None] | None = None
         self._bus = get_bus()
+        self.watches = Watches(self._bus)
+        self.recorder = Recorder()
         self._ready: asyncio.Task[None] | None = None
         self._auditor: asyncio.Task[None] | None = None
-        self._audit_all_at = 0.0  # loop time
 
     @property
     def is_open(self) -> bool:
         """Whether runner sockets can answer this gateway."""
         return self._ready is not None and self._ready.done() and not self._ready.cancelled()
-
-    @property
-    def in_touch(self) -> bool:
-        """Whether the messages of actors reach this process now; if not, no remembered route can be trusted."""
-        return self._bus.connected
 
     async def open(self) -> None:
         """Make this gateway known to runner sockets here and elsewhere; returns once both can answer."""
@@ -118,85 +86,15 @@ class Hub:
     def close(self) -> None:
         """Take this gateway out again."""
         sockets.close_gateway(self.gateway_id)
-        for task in (self._ready, self._auditor, self._recorder):
+        for task in (self._ready, self._auditor):
             if task is not None:
                 task.cancel()
+        self.recorder.close()
         self.pairs.close()
 
-    # Watches
-
-    def known(self, actor_id: str) -> Watch | None:
-        """Return what `watch` would, if that needs no waiting."""
-        watch = self._watches.get(actor_id)
-        if watch is None:
-            return None
-        if watch.destroyed:
-            raise ActorNotFound(actor_id=actor_id)
-        watch.users += 1
-        self._idle.pop(actor_id, None)
-        return watch
-
-    def hears_of(self, actor_id: str) -> bool:
-        """Whether this process would know if the actor were no more."""
-        watch = self._watches.get(actor_id)
-        return watch is not None and not watch.destroyed and self.in_touch
-
-    async def watch(self, actor_id: str) -> Watch:
-        """Return the watch of an actor, subscribed to its messages; `unwatch` it when done.
-
-        Raises:
-            ActorNotFound: the actor is known to be no more.
-        """
-        while (watch := self.known(actor_id)) is None:
-            await self.prepare(actor_id)
-        return watch
-
-    async def prepare(self, actor_id: str) -> None:
-        """See to it that there is a watch of the actor, subscribed to its messages; it may be gone again soon."""
-        if actor_id not in self._watches:
-            opening = self._opening.get(actor_id)
-            if opening is None:
-                opening = self._opening[actor_id] = asyncio.ensure_future(self._open_watch(actor_id))
-            await asyncio.shield(opening)
-
-    async def _open_watch(self, actor_id: str) -> Watch:
-        watch = Watch(actor_id)
-        try:
-            handler = self._handlers[actor_id] = partial(self._hear, watch)
-            await self._bus.subscribe(channel.actor_channel(actor_id), handler)
-            self._watches[actor_id] = self._idle[actor_id] = watch
-        finally:
-            del self._opening[actor_id]
-        return watch
-
-    def _hear(self, watch: Watch, payload: bytes) -> None:
-        if receipt := watch.hear(payload):
-            self._bus.publish(receipt, b"")
-
-    def unwatch(self, watch: Watch) -> None:
-        """Note that one user less needs the watch; a known route stays remembered for a while."""
-        watch.users -= 1
-        if watch.users:
-            return
-        self._idle[watch.actor_id] = watch
-        if watch.route is None:
-            self._drop(watch)
-        elif len(self._idle) > IDLE_WATCHES:
-            self._drop(next(iter(self._idle.values())))
-
-    def _drop(self, watch: Watch) -> None:
-        self._idle.pop(watch.actor_id, None)
-        self._watches.pop(watch.actor_id, None)
-        handler = self._handlers.pop(watch.actor_id)
-        self._bus.unsubscribe(channel.actor_channel(watch.actor_id), handler)
-
     def _ask_again(self) -> None:
-        """The link was lost for a while: no route is sure, and requests may wait for what was said meanwhile."""
-        self._audit_all_at = 0.0
-        for watch in list(self._watches.values()):
-            watch.forget_route()
-        for watch in list(self._idle.values()):
-            self._drop(watch)
+        """The link was lost for a while: messages may be missing."""
+        self.watches.ask_again()
         for runner_id, inbox in list(self._inboxes.values()):
             if sockets.local_socket(runner_id) is None:
                 inbox.link_lost()
@@ -212,24 +110,7 @@ class Hub:
                 inbox.check(now)
             for lane in list(self._lanes.values()):
                 lane.check(now)
-            in_full = now >= self._audit_all_at
-            if in_full:
-                self._audit_all_at = now + SOCKET_AUDIT_SECONDS
-            old = now - AUDIT_SECONDS
-            waiting = {
-                watch.actor_id: watch
-                for watch in self._watches.values()
-                if (in_full and watch.users) or any(exchange.since < old for exchange in watch.exchanges)
-            }
-            if not waiting:
-                continue
-            try:
-                found = await run_db(looks.look_at_many, list(waiting))
-            except Exception:  # the database is away for a moment; the next look will tell
-                logger.exception("audit failed", extra={"action": "gateway_audit"})
-                continue
-            for actor_id, look in found.items():
-                waiting[actor_id].look(look)
+            await self.watches.audit(now)
 
     def _pairs_lapsed(self) -> None:
         for inbox in list(self._sockets.values()):
@@ -250,10 +131,11 @@ class Hub:
         return request_id
 
     def _fresh_id(self) -> bytes:
-        request_id = secrets.token_bytes(4)
-        while request_id in self._inboxes or request_id in self._sockets:
-            request_id = secrets.token_bytes(4)
-        return request_id
+        while True:
+            self._last_id = (self._last_id + 1) % 2**32
+            request_id = self._last_id.to_bytes(4)
+            if request_id not in self._inboxes and request_id not in self._sockets:
+                return request_id
 
     def detach(self, request_id: bytes) -> None:
         """Forget a request; what comes for it later is dropped."""
@@ -283,8 +165,7 @@ class Hub:
 
     def frame(self, request_id: bytes, index: int, kind: ToClientTunnelMessageKind) -> bytes:
         """Return a message of a request as it goes over the wire."""
-        message = ToClientTunnelMessage(MessageId(self.gateway_id, request_id, index), kind)
-        return codec.encode_to_client(message, TUNNEL_VERSION)
+        return codec.encode_tunnel(self.gateway_id, request_id, index, kind)
 
     def send_here(self, runner_id: str, frame: bytes) -> bool:
         """Give a frame to the runner's socket if this process holds it.
@@ -354,16 +235,14 @@ class Hub:
         if inbox is None and (known is None or known[0] != runner_id):
             return
         try:
-            message = codec.decode_to_server(frame, TUNNEL_VERSION)
+            kind = codec.decode_tunnel_kind(frame)
         except RunnerProtocolError as error:
             logger.warning("tunnel frame skipped: %s", error, extra={"action": "frame_skipped"})
             return
-        if not isinstance(message, ToServerTunnelMessage):
-            return
         if inbox is not None:
-            inbox.take(runner_id, message.message_kind)
+            inbox.take(runner_id, kind)
         elif known is not None:
-            known[1].put(message.message_kind, message.message_id.message_index)
+            known[1].put(kind, ids.message_index)
 
     def _doubted(self, runner_id: str, frame: bytes) -> None:
         unproven = channel.decode_unproven(frame)
@@ -373,28 +252,6 @@ class Hub:
         known, doubt = self._inboxes.get(request_id), self._doubts.get(request_id)
         if known is not None and known[0] == runner_id and doubt is not None:
             doubt(is_back)
-
-    # Arrows
-
-    def note(self, *arrows: Arrow) -> None:
-        """Have arrows stored soon, together with others; should that fail, only the picture lacks them."""
-        at = timezone.now()
-        self._arrows += [(at, arrow) for arrow in arrows]
-        if self._recorder is None:
-            self._recorder = asyncio.create_task(self._record())
-
-    async def _record(self) -> None:
-        await asyncio.sleep(RECORD_SECONDS)
-        self._recorder = None
-        arrows, self._arrows = self._arrows, []
-        with contextlib.suppress(Exception):
-            await run_db(_store, arrows)
-
-
-def _store(arrows: list[tuple[datetime, Arrow]]) -> None:
-    with transaction.atomic():
-        for at, arrow in arrows:
-            record([arrow], at)
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

@@ -29,6 +29,7 @@ from gateway.errors import (
 from gateway.hub import Hub
 from gateway.lane import Lane
 from gateway.outbox import Outbox
+from gateway.routing import told
 from gateway.socket_tunnel import (
     Accepted,
     Close,
@@ -46,6 +47,7 @@ from gateway.socket_tunnel import (
 from gateway.waiting import Wait, until_connectable
 from gateway.watch import Exchange, Route, Watch
 from orchestrator.arrows import Arrow, Participant
+from orchestrator.errors import OrchestratorError
 from runners.background import spawn
 from runners.protocol.messages import (
     ToClientWebSocketOpen,
@@ -98,7 +100,7 @@ class ProxiedSocket:
         self._start = start
         self._hub, self._watch = await watch_actor(self._client, start.actor_id)
         self._released = False
-        wait = Wait(self._watch, f"WebSocket {start.path}"[:180], skip_ready_wait)
+        wait = Wait(self._watch, told("WebSocket", start.path), skip_ready_wait)
         try:
             async with asyncio.timeout(settings.ENV.gateway_request_ms / 1000):
                 await until_answered(self._client, wait, self._attempt, lambda: False)
@@ -130,7 +132,7 @@ class ProxiedSocket:
         """Take note that the client is gone."""
         self._do(self._tunnel.client_left(code, reason))
 
-    def fail(self, error: GatewayError) -> None:
+    def fail(self, error: OrchestratorError) -> None:
         """Close both sides with an error."""
         self._do(self._tunnel.fail(error))
 
@@ -156,7 +158,7 @@ class ProxiedSocket:
             self._check_failure()
             first, self._watch.woken_by_us = self._watch.woken_by_us, False
             if first:
-                self._hub.note(_arrow(self._start.actor_id, route))
+                self._hub.recorder.note(_arrow(self._start.actor_id, route))
             self._do(self._tunnel.connect(self._start))
             await self._ask(route)
             self._check_failure()
@@ -281,7 +283,7 @@ class ProxiedSocket:
             return None
         if self._tunnel.phase is Phase.LEAVING:
             await self._hub.pairs.leave(self.request_id)
-        return await until_connectable(Wait(watch, f"WebSocket {self._start.path}"[:180]))
+        return await until_connectable(Wait(watch, told("WebSocket", self._start.path)))
 
     def _take_up(self, route: Route) -> bool:
         """Go on with the runner of the route; False if that life is over already."""
@@ -367,7 +369,7 @@ class ProxiedSocket:
         self._forget()
         if self._changed is not None:
             self._changed.set()
-        self._hub.unwatch(self._watch)
+        self._hub.watches.unwatch(self._watch)
 
     def _forget(self) -> None:
         self._hub.detach_socket(self.request_id)

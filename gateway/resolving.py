@@ -52,7 +52,7 @@ async def resolve(target: Target) -> str:
 def _recall(hub: Hub, key: Key) -> str | None:
     known = _remembered.get(hub)
     actor_id = None if known is None else known.get(key)
-    return actor_id if actor_id is not None and hub.hears_of(actor_id) else None
+    return actor_id if actor_id is not None and hub.watches.hears_of(actor_id) else None
 
 
 def _remember(hub: Hub, key: Key, actor_id: str) -> None:

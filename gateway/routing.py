@@ -12,6 +12,7 @@ from orchestrator.errors import PathNotFound
 
 PREFIX = "/gateway/"
 SKIP_HEADER = "x-rivet-skip-ready-wait"
+MAX_TOLD = 180
 
 _TARGET, _ACTOR, _TOKEN = "rivet_target.", "rivet_actor.", "rivet_token."
 _SKIP_OFFER = "rivet_skip_ready_wait"
@@ -109,6 +110,11 @@ def socket_target(path: str, query: str, headers: Mapping[str, str], offers: Seq
     if not actor_id:
         raise MissingHeader(header="sec-websocket-protocol")
     return Target(unquote(actor_id), _with_query(path, query), token, skip)
+
+
+def told(verb: str, path: str) -> str:
+    """Return how the timeline tells of a call: without its query, which may hold what is for the actor alone."""
+    return f"{verb} {path.partition('?')[0]}"[:MAX_TOLD]
 
 
 def selected(offers: Sequence[str]) -> str | None:

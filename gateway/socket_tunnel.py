@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from gateway.errors import (
-    GatewayError,
     SocketMessageTooLarge,
     SocketOverloaded,
     SocketPendingLimit,
@@ -18,6 +17,7 @@ from gateway.errors import (
     SocketUnacknowledged,
     TunnelOverloaded,
 )
+from orchestrator.errors import OrchestratorError
 from runners.protocol.messages import (
     ToClientTunnelMessageKind,
     ToClientWebSocketClose,
@@ -246,7 +246,7 @@ class SocketTunnel:
             return self._again()
         return self.fail(SocketTunnelLost())
 
-    def fail(self, error: GatewayError) -> list[Effect]:
+    def fail(self, error: OrchestratorError) -> list[Effect]:
         """The gateway cannot go on."""
         at_once = isinstance(error, SocketOverloaded)
         return self._end(DOWNSTREAM, Close(error.close_code, error.close_reason(self._ray_id), at_once))

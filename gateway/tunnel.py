@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from gateway.errors import InvalidResponse, TunnelBroken
 from runners.protocol.messages import ToClientRequestStart, ToServerResponseStart
@@ -17,12 +18,15 @@ _TOKEN = "x-rivet-token"
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "te", "trailer"}
 _USUAL = {"close", "keep-alive", "upgrade", "te"}  # in most Connection headers; they name nothing else
 _OURS = _HOP_BY_HOP | {"expect", _TOKEN}  # what the client has settled with this server
+_CORS = {"access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"}
+_REPLACED = _HOP_BY_HOP | _CORS | {"x-rivet-ray-id"}
+_REPLACED_FOR_ORIGIN = _REPLACED | {"vary"}
+_NAMES = 256  # of headers that are remembered
 _BODYLESS_METHODS = {"GET", "HEAD"}
 _BODYLESS_STATUSES = {204, 304}
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """What of an answer goes before its body; `has_body` is False where HTTP allows none.
 
     `length` is that of a streamed body, if the runner announces it.
@@ -59,9 +63,10 @@ def request_start(
     dropped = _OURS
     joined: dict[str, str] = {}
     for raw_name, raw_value in headers:
-        if not _VISIBLE.fullmatch(raw_value):
+        value = raw_value.decode("latin-1")
+        if not (value.isascii() and value.isprintable()) and not _VISIBLE.fullmatch(raw_value):
             continue
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("ascii")
+        name = _lower(raw_name)
         if name == "connection" and value not in _USUAL:
             dropped = dropped | {named.strip().lower() for named in value.split(",")} - _USUAL
         if name in dropped or (bodyless and name == "content-length"):
@@ -95,22 +100,21 @@ def response_head(
     """
     if not 200 <= start.status <= 599:
         raise InvalidResponse(f"the actor answered with the status {start.status}")
-    overwritten = {name for name, _ in cors}
+    replaced = _REPLACED_FOR_ORIGIN if cors[-1][0] == b"vary" else _REPLACED
     headers: Headers = []
     announced: str | None = None
     for name, text in start.headers.items():
-        lower = name.lower()
-        several = multi_headers and "\n" in text
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(text.replace("\n", "") if several else text):
-            raise InvalidResponse(f"the actor answered with an illegal header {name[:64]!r}")
+        lower, encoded = _answered(name)
+        values = [text]
+        if not text.isprintable():
+            values = text.split("\n") if multi_headers else values
+            if not all(map(_VALUE.fullmatch, values)):
+                raise _illegal(name)
         if lower == "content-length":
             announced = text
-        elif not (lower in _HOP_BY_HOP or lower.encode() in overwritten or lower == "x-rivet-ray-id"):
-            encoded = lower.encode("ascii")
-            if several:
-                headers += [(encoded, value.encode("utf-8")) for value in text.split("\n")]
-            else:
-                headers.append((encoded, text.encode("utf-8")))
+        elif lower not in replaced:
+            for value in values:
+                headers.append((encoded, value.encode()))
     has_body = method != "HEAD" and start.status not in _BODYLESS_STATUSES
     length = None
     if not start.stream and has_body:
@@ -120,6 +124,24 @@ def response_head(
         headers.append((b"content-length", str(length).encode()))
     headers += [*cors, (b"x-rivet-ray-id", ray_id.encode())]
     return ResponseHead(start.status, headers, has_body, length)
+
+
+@lru_cache(maxsize=_NAMES)
+def _lower(raw_name: bytes) -> str:
+    return raw_name.decode("latin-1").lower()
+
+
+@lru_cache(maxsize=_NAMES)
+def _answered(name: str) -> tuple[str, bytes]:
+    """Return the name of a runner's header in lower case, as text and as it is sent."""
+    if not _NAME.fullmatch(name):
+        raise _illegal(name)
+    lower = name.lower()
+    return lower, lower.encode("ascii")
+
+
+def _illegal(name: str) -> InvalidResponse:
+    return InvalidResponse(f"the actor answered with an illegal header {name[:64]!r}")
 
 
 def _length(text: str) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from gateway import admission
-from gateway.access import admit
+from gateway.access import admit, attended
 from gateway.client import Client, ClientGone
 from gateway.errors import SocketGoingAway
 from gateway.hub import open_hub
@@ -68,7 +68,7 @@ class GatewaySocket(LeanConsumer):
                     actor_id = target.actor
                 else:
                     actor_id = await client.while_connected(resolve(target))
-                with admission.socket_of(actor_id):
+                with admission.socket_of(actor_id), attended(target, self._dismiss):
                     await self._socket.open(self._opening(actor_id, target), target.skip_ready_wait)
                     return await self._write_to(client)
         except ClientGone:
@@ -105,10 +105,14 @@ class GatewaySocket(LeanConsumer):
             await self.send_message({"type": "websocket.accept", "subprotocol": subprotocol})
 
     def end(self) -> None:
-        """Close because this process ends. Who still waits for the actor waits no longer."""
-        self._ending = SocketGoingAway()
+        """Close because this process ends."""
+        self._dismiss(SocketGoingAway())
+
+    def _dismiss(self, error: OrchestratorError) -> None:
+        """Close with an error. Who still waits for the actor waits no longer."""
+        self._ending = error
         if self._socket.is_open:
-            self._socket.fail(self._ending)
+            self._socket.fail(error)
         else:
             self._client.leave()
 

@@ -65,6 +65,9 @@ class Environment(BaseSettings):
     actor_storage_bytes: int = Field(default=10 * 1024**3, ge=0)  # quota of one actor's key-value storage
     storage_threads: int = Field(default=4, ge=1, le=64)  # storage calls at a time in one web process
 
+    websocket_ping_ms: int = Field(default=30_000, ge=0)  # so often each WebSocket is pinged; 0: never
+    websocket_pong_ms: int = Field(default=20_000, ge=100)  # a client may take so long to answer
+
     gateway_ready_ms: int = Field(default=30_000, ge=100)
     gateway_request_ms: int = Field(default=60_000, ge=100)
     gateway_proof_ms: int = Field(
@@ -257,7 +260,9 @@ LOGGING = {
     "loggers": {
         "django.server": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},  # a refused request is no event of ours
-        "httpx": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},  # it writes whole URLs
+        "httpcore": {"level": "WARNING"},  # and headers
+        "websockets": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},  # a line for each task; there are many
         "celery.app.trace": {"level": "WARNING"},  # another one
     },

@@ -23,6 +23,7 @@ CHANNEL = "torpor:tokens"
 """Where it is told that a token was made or revoked, so that nobody remembers it otherwise."""
 MAX_LABEL = 100
 SECRET_BYTES = 32
+SECRET_LENGTH = len(access.SECRET_PREFIX) + -(-SECRET_BYTES * 8 // 6)
 TICKET_MARGIN = timedelta(minutes=1)
 """A runner may come back until a little after the end of its request's lifespan."""
 
@@ -111,6 +112,8 @@ def find_bearer(token: str) -> Bearer | None:
         return access.ADMIN
     if token.startswith(f"{access.TICKET_PREFIX}."):
         return access.read_ticket(_ticket_key(), token, timezone.now())
+    if len(token) != SECRET_LENGTH or not token.startswith(access.SECRET_PREFIX):
+        return None  # without a question: whoever guesses shall not keep the database busy
     stored = access.digest(token)
     valid = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
     row = AccessToken.objects.select_related("namespace").filter(valid, digest=stored).first()

@@ -29,6 +29,8 @@ class Verbs(BaseCommand):
     """`manage.py NOUN VERB …`; the method of a verb is `do_VERB`, and `declare` says what it takes."""
 
     requires_system_checks: list[str] = []
+    in_namespace = True
+    """Whether the verbs are about what belongs to a namespace."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the verbs, each with the options all have."""
@@ -38,7 +40,8 @@ class Verbs(BaseCommand):
         ):
             help_line = (getattr(self, f"do_{name}").__doc__ or "").splitlines()[0].rstrip(".")
             verb = verbs.add_parser(name, help=help_line, description=help_line)
-            verb.add_argument("--namespace", default=DEFAULT, help="its name (default: %(default)s)")
+            if self.in_namespace:
+                verb.add_argument("--namespace", default=DEFAULT, help="its name (default: %(default)s)")
             verb.add_argument("--json", action="store_true", help="print JSON")
             self.declare(name, verb)
 

@@ -97,6 +97,7 @@ class Conversation:
         self._links = Links()
         self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
         self._pong_at = time.monotonic()
+        self._pinged = asyncio.Event()  # since the runner was looked after
         self._rtt_ms = 0
         self._ack_timer: asyncio.TimerHandle | None = None
         self._acknowledged: dict[tuple[str, int | None], int] = {}  # commands: (actor, generation) -> index
@@ -110,7 +111,8 @@ class Conversation:
         try:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
             sockets.hold(self.runner_id, self)
-            tasks = [asyncio.create_task(job) for job in (self._write(), self._ping(), self._read())]
+            jobs = (self._write(), self._ping(), self._look_after(), self._read())
+            tasks = [asyncio.create_task(job) for job in jobs]
             self._post({"t": "connected", "socket_id": self._socket_id})
             if self._registration.reused:
                 self._say_ping()  # its pong comes after all that the runner repeats
@@ -332,20 +334,31 @@ class Conversation:
     # Time
 
     async def _ping(self) -> None:
-        """Ping, and once per ping look for what a lost message may have hidden (DESIGN §2, rule 4)."""
+        """Ping the runner, whatever the database is doing, until it does not answer."""
         env = settings.ENV
         while True:
             await asyncio.sleep((env.runner_ping_interval_ms + random.uniform(0, PING_JITTER_MS)) / 1000)
             if self._in_hand:  # its pongs wait behind what we have not dealt with
                 self._pong_at = time.monotonic()
             self._skipped.report()
-            silent_ms = int((time.monotonic() - self._pong_at) * 1000)
-            if silent_ms > env.runner_ping_timeout_ms:
+            if self._silent_ms > env.runner_ping_timeout_ms:
                 return self.end(PingTimeout())
             self._say_ping()
+            self._pinged.set()
+
+    @property
+    def _silent_ms(self) -> int:
+        """How long ago its last pong came."""
+        return int((time.monotonic() - self._pong_at) * 1000)
+
+    async def _look_after(self) -> None:
+        """Look once per ping, or less often, for what lost messages may have hidden (DESIGN §2, rule 4)."""
+        while True:
+            await self._pinged.wait()
+            self._pinged.clear()
             try:
                 await self._allow()
-                await self._heartbeat(silent_ms)
+                await self._heartbeat(self._silent_ms)
             except Forbidden as error:
                 return self.end(error)
             except Exception:  # a database that is away for a moment costs no connection

@@ -21,7 +21,7 @@ from django.db import connections
 
 from tests.support import postgres, valkey
 
-pytest_plugins = ["tests.support.engines"]
+pytest_plugins = ["tests.support.engines", "runners.sdk.testing.fixtures"]
 
 STORE = os.environ.get("TORPOR_TEST_STORE", "sqlite")
 DIRECTORY = Path(tempfile.mkdtemp(prefix="torpor-test-"))

@@ -17,23 +17,22 @@ from runners.sdk import Actor, Context, Request, Response, serverless_app
 
 
 class Counter(Actor):
-    """Counts the requests of one life: a sleep, and the count begins anew in the next generation."""
+    """Counts the requests to it, over all its lives."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    initial_state = {"count": 0}
 
     async def fetch(self, ctx: Context, request: Request) -> Response:
         """Count, or ask for sleep or for the end."""
         match request.path:
             case "/":
-                self.count += 1
+                ctx.state["count"] += 1
             case "/sleep":
                 ctx.sleep()
             case "/destroy":
                 ctx.destroy()
             case _:
                 return Response.text("Not Found\n", status=404)
-        return Response.json({"count": self.count, "generation": ctx.generation})
+        return Response.json({"count": ctx.state["count"], "generation": ctx.generation})
 
 
 app = serverless_app({"counter": Counter})

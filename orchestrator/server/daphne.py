@@ -24,7 +24,7 @@ from orchestrator.server import daphne_http, daphne_websocket
 from orchestrator.server.daphne_flow import Inbox
 from orchestrator.server.daphne_reactor import loop, reactor
 from orchestrator.server.guard import Application, Message, Scope
-from orchestrator.server.limits import BODY_MARGIN_BYTES, STOP_SECONDS
+from orchestrator.server.limits import BODY_MARGIN_BYTES, STOP_SECONDS, Pings
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,9 @@ CUT_OFF_SECONDS = 1
 class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
     """Serves an application on one listening socket until SIGTERM or SIGINT."""
 
-    def __init__(self, application: Application, listener: socket.socket, body_bytes: int) -> None:
+    def __init__(
+        self, application: Application, listener: socket.socket, body_bytes: int, pings: Pings | None
+    ) -> None:
         super().__init__(
             application,
             endpoints=["the listening socket"],
@@ -52,7 +54,7 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         self.open: set[daphne_http.Channel | daphne_websocket.WebSocket] = set()
         self.connections: dict[Protocol, dict[str, Any]] = {}
         self.http_factory = daphne_http.Factory(self)
-        self.ws_factory = daphne_websocket.Factory(self)
+        self.ws_factory = daphne_websocket.Factory(self, pings)
         self._listener = listener
         self._less = asyncio.Event()  # something ended
         self._stopping: asyncio.Task[None] | None = None
@@ -138,6 +140,8 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         details = self.connections[protocol]
         del details["application_instance"]
         if "disconnected" in details:
+            if not task.cancelled():
+                task.exception()  # nobody is left to be told; what was wrong, the guard has logged
             del self.connections[protocol]
         elif task.cancelled():
             protocol.handle_exception(asyncio.CancelledError())

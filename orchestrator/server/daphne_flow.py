@@ -1,6 +1,7 @@
 """Back-pressure, both ways, between an application and a Twisted transport."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, ITransport
@@ -17,7 +18,9 @@ _EVENT_BYTES = 256  # about what one event costs beside its payload
 class Outflow:
     """Says whether the transport takes more. Twisted tells it when 64 KiB are unsent and when all is sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, resumed: Callable[[], object] = lambda: None) -> None:
+        """`resumed` is called when the client has caught up."""
+        self._resumed = resumed
         self._open = asyncio.Event()
         self._open.set()
 
@@ -32,6 +35,7 @@ class Outflow:
 
     def resumeProducing(self) -> None:
         """Twisted's buffer is empty."""
+        self._resumed()
         self._open.set()
 
     def stopProducing(self) -> None:
@@ -48,6 +52,11 @@ class Inbox:
         self._transport: Any = transport
         self._bytes = 0
         self._paused = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client is not read from."""
+        return self._paused
 
     def put_nowait(self, event: Event) -> None:
         """Queue an event."""

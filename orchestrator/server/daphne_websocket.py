@@ -11,8 +11,18 @@ from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol  # type: ignore[import-untyped]
 
 from orchestrator.server.daphne_flow import Inbox, Outflow
-from orchestrator.server.daphne_reactor import reactor
-from orchestrator.server.limits import ACCEPT_SECONDS, CLOSE_SECONDS, GOING_AWAY, WEBSOCKET_BYTES, closing
+from orchestrator.server.daphne_reactor import loop, reactor
+from orchestrator.server.limits import (
+    ACCEPT_SECONDS,
+    CLOSE_SECONDS,
+    GOING_AWAY,
+    SILENT,
+    VANISHED,
+    WEBSOCKET_BYTES,
+    Pings,
+    closing,
+)
+from orchestrator.server.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +38,12 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
 
     def __init__(self) -> None:
         super().__init__()
-        self.outflow = Outflow()
+        self.outflow = Outflow(resumed=self._sign_of_life)
+        self._pulse: Pulse | None = None
         self._handshaking = False
         self._early = b""
         self._hanging_up: Any = None
+        self._told = False  # the application knows of the end
 
     def makeConnection(self, transport: Any) -> None:
         """Take over the connection from HTTP."""
@@ -42,6 +54,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
 
     def dataReceived(self, data: bytes) -> None:
         """Keep what comes before the application has accepted: Autobahn would read it as one more handshake."""
+        self._sign_of_life()
         if not self._handshaking:
             super().dataReceived(data)
         elif len(self._early) + len(data) > EARLY_BYTES:
@@ -71,6 +84,8 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Tell the application who ended the connection and why."""
         self.outflow.stopProducing()
+        if self._pulse:
+            self._pulse.stop()
         if self._hanging_up and self._hanging_up.active():
             self._hanging_up.cancel()
         server = self.factory.server_class
@@ -79,10 +94,8 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         if self.closedByMe:
             code, reason = self.localCloseCode, (self.localCloseReason or b"").decode(errors="replace")
         elif not wasClean:
-            code, reason = 1006, ""
-        if hasattr(self, "application_queue"):
-            event = {"type": "websocket.disconnect", "code": code or 1005, "reason": reason or ""}
-            self.application_queue.put_nowait(event)
+            code, reason = VANISHED
+        self._tell(code, reason)
 
     def dropConnection(self, abort: bool = False) -> None:
         """Hang up. After a complete closing handshake without a reset, unless the client takes nothing."""
@@ -124,7 +137,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
             self.dropConnection(abort=True)
 
     def check_timeouts(self) -> None:
-        """Give up an application that answers no handshake. Nothing is pinged, see `listening.listen`."""
+        """Give up an application that answers no handshake. Nothing is pinged here; see `pulse.py`."""
         if self.state == self.STATE_CONNECTING and self.duration() > ACCEPT_SECONDS:
             self._deny(504, "Gateway Timeout")
 
@@ -145,6 +158,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         deferred = self.handshake_deferred
         del self.handshake_deferred
         deferred.callback((subprotocol, extra))
+        self._take_pulse()
         early, self._early = self._early, b""
         if early:
             super().dataReceived(early)
@@ -154,6 +168,32 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
             deferred = self.handshake_deferred
             del self.handshake_deferred
             deferred.errback(ConnectionDeny(code=status, reason=text))  # type: ignore[no-untyped-call]
+
+    def _take_pulse(self) -> None:
+        pings = self.factory.pings
+        if pings is not None and self.state == self.STATE_OPEN:
+            self._pulse = Pulse(
+                loop,
+                pings,
+                ping=self.sendPing,
+                is_deaf=lambda: self.application_queue.is_full,
+                silent=self._give_up,
+            )
+
+    def _sign_of_life(self) -> None:
+        if self._pulse:
+            self._pulse.seen = True
+
+    def _give_up(self) -> None:
+        if self.state == self.STATE_OPEN:
+            self._close(*SILENT)
+            self._tell(*VANISHED)
+
+    def _tell(self, code: int | None, reason: str | None) -> None:
+        if hasattr(self, "application_queue") and not self._told:
+            self._told = True
+            event = {"type": "websocket.disconnect", "code": code or 1005, "reason": reason or ""}
+            self.application_queue.put_nowait(event)
 
     def _close(self, code: int | None, reason: str | None) -> None:
         code, reason = closing(code, reason)
@@ -166,10 +206,11 @@ class Factory(WebSocketFactory):  # type: ignore[misc]  # daphne has no types
     protocol = WebSocket
     upgraded: Any = None
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, pings: Pings | None) -> None:
         super().__init__(server, server="")
+        self.pings = pings
         self.setProtocolOptions(
-            autoPingInterval=0,
+            autoPingInterval=0,  # see `pulse.py`
             autoPingTimeout=0,
             closeHandshakeTimeout=CLOSE_SECONDS,
             echoCloseCodeReason=True,

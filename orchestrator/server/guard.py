@@ -34,11 +34,9 @@ def guarded(application: Application) -> Application:
     an unanswered request gets 503. The body of a 204 or 304, which has none, is dropped.
     """
 
-    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await _serve_request(application, scope, receive, send)
-        else:
-            await _serve_websocket(application, scope, receive, send)
+    def guard(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        serve = _serve_request if scope["type"] == "http" else _serve_websocket
+        return serve(application, scope, receive, send)
 
     return guard
 

@@ -1,5 +1,7 @@
 """What both servers allow, and how they close a WebSocket."""
 
+from dataclasses import dataclass
+
 WEBSOCKET_BYTES = 40 * 1024 * 1024
 """The longest WebSocket message, either way: a client may send 32 MiB (PROTOCOL §5.5)."""
 BODY_MARGIN_BYTES = 64 * 1024
@@ -22,6 +24,18 @@ STOP_SECONDS = 5
 
 GOING_AWAY = (1012, "ws.going_away")
 CRASHED = (1011, "core.internal_error")
+SILENT = (1011, "ws.ping_timeout")
+VANISHED = (1006, "")
+"""What an application hears of a client that hung up without a word, or does not answer pings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pings:
+    """Each WebSocket is pinged every `interval` seconds, and closed if nothing has come of it after `timeout`."""
+
+    interval: float
+    timeout: float
+
 
 _REASON_BYTES = 123  # a control frame carries 125 bytes (RFC 6455 §5.5), two of them the code
 

@@ -15,9 +15,9 @@ class PortInUse(Exception):
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 takes a free one.
 
-    TCP keepalive is on, and accepted sockets inherit it: it ends connections whose peer has vanished, which
-    is why neither server sends WebSocket pings. So is TCP_NODELAY, without which an answer in two writes waits
-    40 ms for the client's acknowledgement; asyncio sets it itself only on sockets that name their protocol.
+    TCP keepalive is on, and accepted sockets inherit it: it ends HTTP connections whose peer has vanished. So is
+    TCP_NODELAY, without which an answer in two writes waits 40 ms for the client's acknowledgement; asyncio sets
+    it itself only on sockets that name their protocol.
 
     Raises:
         PortInUse: the message names the port.

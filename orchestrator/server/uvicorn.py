@@ -12,12 +12,14 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets import http11
 from websockets.frames import Frame
 
 from orchestrator import lifespan
+from orchestrator.server.gathering import Gathering
 from orchestrator.server.guard import Application
 from orchestrator.server.limits import (
     CLOSE_SECONDS,
@@ -25,10 +27,22 @@ from orchestrator.server.limits import (
     HEADER_LINE_BYTES,
     HEADERS,
     KEEP_ALIVE_SECONDS,
+    SILENT,
     STOP_SECONDS,
+    VANISHED,
     WEBSOCKET_BYTES,
+    Pings,
     closing,
 )
+from orchestrator.server.pulse import Pulse
+
+
+class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # httptools' or h11's
+    """One connection, that of a WebSocket too: it goes on with the same transport."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Gather what is written."""
+        super().connection_made(Gathering(transport, self.loop))
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -37,11 +51,43 @@ class WebSocket(WebSocketsSansIOProtocol):
     _told = False  # whether the application knows of the end
     _own_close: tuple[int | None, str] | None = None
     _failed = False
+    _pulse: Pulse | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take in what the client sent, unless the connection has failed already."""
+        if self._pulse:
+            self._pulse.seen = True
         if not self._failed:
             super().data_received(data)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._pulse:
+            self._pulse.seen = True
+        super().resume_writing()
+
+    def start_keepalive(self) -> None:
+        """See to it that the client is there, in our own way (`pulse.py`)."""
+        if self.ping_interval is not None and self.ping_timeout is not None:
+            pings = Pings(self.ping_interval, self.ping_timeout)
+            self._pulse = Pulse(
+                self.loop, pings, ping=self._ping, is_deaf=lambda: self.read_paused, silent=self._give_up
+            )
+
+    def stop_keepalive(self) -> None:
+        """Ask no more."""
+        if self._pulse:
+            self._pulse.stop()
+
+    def _ping(self) -> None:
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.send_ping(b"")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def _give_up(self) -> None:
+        if not self.close_sent:
+            self._close(*SILENT)
+            self._tell(*VANISHED)
 
     def handle_close(self, event: Frame) -> None:
         """The client's close, or its answer to ours."""
@@ -63,7 +109,7 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application, unless it knows."""
-        self._tell(*(self._own_close or (1006, "")))
+        self._tell(*(self._own_close or VANISHED))
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -130,7 +176,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(application: Application, listener: socket.socket) -> None:
+def run(application: Application, listener: socket.socket, pings: Pings | None) -> None:
     """Serve on a listening socket until the process is told to end, then end gracefully and return."""
     # The gateway refuses long heads itself, with a reason; websockets has no other way to be told.
     http11.MAX_LINE_LENGTH, http11.MAX_NUM_HEADERS = HEADER_LINE_BYTES, HEADERS
@@ -138,10 +184,12 @@ def run(application: Application, listener: socket.socket) -> None:
         application,
         interface="asgi3",
         lifespan="off",
+        http=Connection,
         ws=WebSocket,
         ws_max_size=WEBSOCKET_BYTES,
         ws_per_message_deflate=False,
-        ws_ping_interval=None,
+        ws_ping_interval=None if pings is None else pings.interval,  # see `start_keepalive`
+        ws_ping_timeout=None if pings is None else pings.timeout,
         h11_max_incomplete_event_size=HEADER_LINE_BYTES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,

@@ -36,6 +36,7 @@ from runners.protocol.messages import (
     ToClientInit,
     ToClientKvResponse,
     ToClientPing,
+    ToClientTunnelMessageKind,
     ToServer,
     ToServerAckCommands,
     ToServerEvents,
@@ -44,7 +45,9 @@ from runners.protocol.messages import (
     ToServerlessServerInit,
     ToServerPong,
     ToServerStopping,
+    ToServerTunnelMessageKind,
 )
+from runners.protocol.tunnel import TO_CLIENT_KIND, TO_SERVER_KIND
 
 VERSIONS = (4, 5, 6, 7)
 """The versions of the protocol spoken here, which PROTOCOL §3.5 calls mk2."""
@@ -58,6 +61,9 @@ KV_TAG = b"\x05"
 M = TypeVar("M")
 
 _TIME = struct.Struct("<q")
+_TUNNEL_HEAD = struct.Struct("<B4s4sH")  # tag, gateway id, request id, index: the same in every version
+_TO_CLIENT_TAG = 4
+_TO_SERVER_TAG = 6
 
 
 def _clock(cls: type[Any]) -> Member[Any]:
@@ -151,12 +157,22 @@ def tunnel_ids(frame: bytes) -> MessageId | None:
     They stand at the same place in every version. None also for a frame that is too short to be one; a frame
     with ids may still turn out undecodable.
     """
-    return _tunnel_ids(frame, tag=6)
+    return _tunnel_ids(frame, _TO_SERVER_TAG)
 
 
 def tunnel_ids_to_client(frame: bytes) -> MessageId | None:
     """Return the ids of an engine's frame if it is a tunnel message: like `tunnel_ids`, the other way."""
-    return _tunnel_ids(frame, tag=4)
+    return _tunnel_ids(frame, _TO_CLIENT_TAG)
+
+
+def encode_tunnel(gateway_id: bytes, request_id: bytes, index: int, kind: ToClientTunnelMessageKind) -> bytes:
+    """Return a ToClientTunnelMessage as a frame, the same in every version: `encode_to_client`, but quicker."""
+    return _written(TO_CLIENT_KIND, kind, [_TUNNEL_HEAD.pack(_TO_CLIENT_TAG, gateway_id, request_id, index)])
+
+
+def decode_tunnel_kind(frame: bytes) -> ToServerTunnelMessageKind:
+    """Return what a frame says beyond its `tunnel_ids`, which it must have; raises as `decode_to_server`."""
+    return _decode(TO_SERVER_KIND, frame, at=_TUNNEL_HEAD.size)
 
 
 def kv_ids(frame: bytes) -> tuple[str, int] | None:
@@ -195,7 +211,10 @@ def _decode(codec: Codec[M] | None, frame: bytes, at: int = 0) -> M:
 def _encode(codec: Codec[M] | None, message: M) -> bytes:
     if codec is None:
         raise RunnerProtocolError("unknown protocol version")
-    out: list[bytes] = []
+    return _written(codec, message, [])
+
+
+def _written(codec: Codec[M], message: M, out: list[bytes]) -> bytes:
     try:
         codec.write(message, out)
         frame = b"".join(out)

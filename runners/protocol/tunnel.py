@@ -311,28 +311,24 @@ def _message(cls: type[Any], kinds: Codec[Any]) -> Member[Any]:
     return Member(read, write, _MESSAGE_ID.size + kinds.least, cls)
 
 
-TO_CLIENT = _message(
-    ToClientTunnelMessage,
-    union(
-        "ToClientTunnelMessageKind",
-        Member(_read_request_start, _write_request_start, 6, ToClientRequestStart),
-        _payload(ToClientRequestChunk, "body", "finish"),
-        record(ToClientRequestAbort),
-        record(ToClientWebSocketOpen, TEXT, TEXT, TEXT_MAP),
-        _payload(ToClientWebSocketMessage, "data", "binary"),
-        record(ToClientWebSocketClose, optional(U16), optional(TEXT)),
-    ),
+TO_CLIENT_KIND: Codec[ToClientTunnelMessageKind] = union(
+    "ToClientTunnelMessageKind",
+    Member(_read_request_start, _write_request_start, 6, ToClientRequestStart),
+    _payload(ToClientRequestChunk, "body", "finish"),
+    record(ToClientRequestAbort),
+    record(ToClientWebSocketOpen, TEXT, TEXT, TEXT_MAP),
+    _payload(ToClientWebSocketMessage, "data", "binary"),
+    record(ToClientWebSocketClose, optional(U16), optional(TEXT)),
 )
-TO_SERVER = _message(
-    ToServerTunnelMessage,
-    union(
-        "ToServerTunnelMessageKind",
-        Member(_read_response_start, _write_response_start, 5, ToServerResponseStart),
-        _payload(ToServerResponseChunk, "body", "finish", limited=True),
-        record(ToServerResponseAbort),
-        record(ToServerWebSocketOpen, BOOL),
-        _payload(ToServerWebSocketMessage, "data", "binary", limited=True),
-        Member(_read_ack, _write_ack, 2, ToServerWebSocketMessageAck),
-        record(ToServerWebSocketClose, optional(U16), optional(TEXT), BOOL),
-    ),
+TO_SERVER_KIND: Codec[ToServerTunnelMessageKind] = union(
+    "ToServerTunnelMessageKind",
+    Member(_read_response_start, _write_response_start, 5, ToServerResponseStart),
+    _payload(ToServerResponseChunk, "body", "finish", limited=True),
+    record(ToServerResponseAbort),
+    record(ToServerWebSocketOpen, BOOL),
+    _payload(ToServerWebSocketMessage, "data", "binary", limited=True),
+    Member(_read_ack, _write_ack, 2, ToServerWebSocketMessageAck),
+    record(ToServerWebSocketClose, optional(U16), optional(TEXT), BOOL),
 )
+TO_CLIENT = _message(ToClientTunnelMessage, TO_CLIENT_KIND)
+TO_SERVER = _message(ToServerTunnelMessage, TO_SERVER_KIND)

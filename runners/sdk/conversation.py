@@ -27,6 +27,7 @@ from runners.protocol.messages import (
     ToServerStopping,
 )
 from runners.sdk.actor import Registry
+from runners.sdk.clock import Clock, SystemClock
 from runners.sdk.kv import KvCalls
 from runners.sdk.life import Life
 from runners.sdk.lives import Lives
@@ -46,7 +47,7 @@ class Conversation:
     It is *online* between the engine's Init and the loss of the connection; `receive` never waits for an actor.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, clock: Clock | None = None) -> None:
         self.outbox = Outbox()
         self.welcomed = asyncio.Event()  # online
         self.runner_id: str | None = None
@@ -54,7 +55,8 @@ class Conversation:
         self._history = EventHistory()
         self._commands = CommandLog()
         self._calls = KvCalls(self._send_if_online)
-        self._lives = Lives(registry, self._calls, tell=self._tell, ended=self._ended)
+        clock = clock or SystemClock()
+        self._lives = Lives(registry, self._calls, clock, tell=self._tell, ended=self._ended)
         self._tunnel = Tunnel(self.outbox, self._lives.find)
         self._lost: asyncio.TimerHandle | None = None
 
@@ -161,9 +163,8 @@ class Conversation:
     def _start(self, command: CommandWrapper, start: CommandStartActor) -> None:
         log.info("starting an actor", extra={"action": "actor_starting"} | _life_fields(command))
         self._history.begin(command.checkpoint.actor_id, command.checkpoint.generation)
-        self._lives.start(command.checkpoint, start)
-        for request in start.hibernating_requests:
-            self._tunnel.refuse_hibernating(request)
+        assert self.runner_id is not None  # commands come after the init
+        self._lives.start(command.checkpoint, start, self.runner_id, self._tunnel.resume)
 
     def _stop(self, command: CommandWrapper) -> None:
         assert self._metadata is not None  # commands come after the init

@@ -4,6 +4,7 @@ SdkError
 ├── RunnerStopped    the runner ended before what was waited for
 ├── KvError          the engine refused a call to the store, or cannot be asked
 │   └── KvTimeout    it did not answer in time
+├── OwnershipLost    the actor is another life's by now
 ├── RequestTooLarge  the body is larger than what is read of it
 └── WebSocketClosed  the client's socket is closed
 """
@@ -26,6 +27,10 @@ class KvError(SdkError):
 
 class KvTimeout(KvError):
     """The engine did not answer a call to the actor's store in time; whether it took effect is unknown."""
+
+
+class OwnershipLost(SdkError):
+    """The actor is no longer this life's: it sleeps, is destroyed, or lives elsewhere or in a later life."""
 
 
 class RequestTooLarge(SdkError):

@@ -11,7 +11,9 @@ from runners.sdk.actor import Actor
 from runners.sdk.channel import Channel
 from runners.sdk.context import Context
 from runners.sdk.errors import RequestTooLarge
+from runners.sdk.home import Home
 from runners.sdk.http import Answer, Request, Response, StreamingResponse, wire_headers
+from runners.sdk.idle import KeepAwake
 from runners.sdk.upload import Upload
 from runners.sdk.window import Window
 
@@ -28,12 +30,14 @@ class Exchange(ABC):
         self._channel = channel
         self._finished = finished
         self._over = False
+        self._awake: KeepAwake | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def begin(self, actor: Actor, ctx: Context) -> None:
+    def begin(self, actor: Actor, ctx: Context, home: Home) -> None:
         """Start serving, in `task`, unless it is over already."""
         if not self._over:
-            self.task = asyncio.create_task(self._serve(actor, ctx))
+            self._stay_awake(home)
+            self.task = asyncio.create_task(self._serve(actor, ctx, home))
             self.task.add_done_callback(lambda _: self.cut())
 
     def cut(self) -> None:
@@ -44,6 +48,8 @@ class Exchange(ABC):
         self._channel.silence()
         if self.task is not None:
             self.task.cancel()
+        if self._awake is not None:
+            self._awake.release()
         self._finished(self)
 
     def refuse(self) -> None:
@@ -52,12 +58,17 @@ class Exchange(ABC):
             self._say_not_here()
             self.cut()
 
-    def actor_stops(self) -> None:
+    def actor_stops(self, *, for_good: bool) -> None:
         """Hear that the actor is about to stop; a request simply goes on to its answer."""
         return
 
+    def _stay_awake(self, home: Home) -> KeepAwake:
+        if self._awake is None:
+            self._awake = home.idle.keep_awake()
+        return self._awake
+
     @abstractmethod
-    async def _serve(self, actor: Actor, ctx: Context) -> None:
+    async def _serve(self, actor: Actor, ctx: Context, home: Home) -> None:
         """Serve it to its end; raise nothing."""
 
     @abstractmethod
@@ -81,7 +92,7 @@ class HttpExchange(Exchange):
         self._request = request
         self._begun = False  # the answer
 
-    async def _serve(self, actor: Actor, ctx: Context) -> None:
+    async def _serve(self, actor: Actor, ctx: Context, home: Home) -> None:
         answer = await self._ask(actor, ctx)
         await self._channel.room()
         try:

@@ -49,6 +49,11 @@ class Request:
         return cls(method, path, query, headers, b"" if body is None else body)
 
     @property
+    def target(self) -> str:
+        """Path and query together."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
     def params(self) -> dict[str, str]:
         """The decoded query; of a repeated name the last value."""
         return dict(parse_qsl(self.query, keep_blank_values=True))

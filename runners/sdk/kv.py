@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from runners.protocol.messages import (
     KvDeleteRangeRequest,
@@ -109,13 +110,21 @@ class KvCalls:
         return free
 
 
+class Calls(Protocol):
+    """Carries the calls of an actor to the engine."""
+
+    async def call(self, actor_id: str, data: KvRequestData) -> KvResponseData:
+        """Return the engine's answer. Raises KvError."""
+        ...
+
+
 class Kv:
     """The store of one actor. Keys and values are bytes, or text that stands for its UTF-8.
 
     Every method raises KvError when the engine refuses (limits: PROTOCOL §6.3) and KvTimeout after 30 s.
     """
 
-    def __init__(self, actor_id: str, calls: KvCalls) -> None:
+    def __init__(self, actor_id: str, calls: Calls) -> None:
         self._actor_id = actor_id
         self._calls = calls
 

@@ -4,8 +4,9 @@ import asyncio
 import enum
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeAlias
 
 from runners.protocol.messages import (
     ActorConfig,
@@ -18,16 +19,27 @@ from runners.protocol.messages import (
     EventActorIntent,
     EventActorSetAlarm,
     EventActorStateUpdate,
+    HibernatingRequest,
+    KvRequestData,
+    KvResponseData,
     StopCode,
 )
 from runners.sdk.actor import Actor, Registry
+from runners.sdk.actor_kv import ActorKv
+from runners.sdk.clock import Clock
 from runners.sdk.context import Context
+from runners.sdk.errors import KvError
 from runners.sdk.exchange import Exchange
+from runners.sdk.home import Home
 from runners.sdk.kv import Kv, KvCalls
 from runners.sdk.session.budget import ABANDONED, StopBudget
+from runners.sdk.socket_memory import SocketMemory
+from runners.sdk.websocket_exchange import WebSocketExchange
 
 CANCELLATION_S = 1.0  # for handlers to clean up after they were cut off
 MESSAGE_CHARACTERS = 1000
+
+Resume: TypeAlias = Callable[[bytes, bytes], WebSocketExchange]
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +62,15 @@ class Life:
         actor_id: str,
         generation: int,
         config: ActorConfig,
+        runner_id: str,
+        hibernated: Sequence[HibernatingRequest],
+        resume: Resume,
         registry: Registry,
         calls: KvCalls,
+        clock: Clock,
         tell: Callable[["Life", Event], None],
     ) -> None:
-        """`tell` sends an event to the engine."""
+        """`hibernated` are clients' sockets that wait for the actor; `tell` sends an event to the engine."""
         self.actor_id = actor_id
         self.generation = generation
         self.phase = Phase.STARTING
@@ -63,10 +79,24 @@ class Life:
         self._name = config.name
         self._registry = registry
         self._tell = tell
-        self._ctx = Context(actor_id, config.name, config.key, generation, config.input, Kv(actor_id, calls), self)
+        self._calls = calls
+        self._home = Home(
+            Kv(actor_id, self),
+            ActorKv(actor_id, self),
+            clock,
+            registry.kind(config.name),
+            call=self._call_scheduled,
+            set_alarm=self.set_alarm,
+            sleep=self.sleep,
+        )
+        self._ctx = Context(
+            actor_id, config.name, config.key, generation, config.input, runner_id, self._home, self
+        )
         self._actor: Actor | None = None
         self._early_intents: list[ActorIntent] = []
-        self._exchanges: dict[Exchange, None] = {}
+        self._resume = resume
+        self._resumed = [resume(request.gateway_id, request.request_id) for request in hibernated]
+        self._exchanges: dict[Exchange, None] = dict.fromkeys(self._resumed)
         self._ordered = False
         self._destroying = False
         self._muted = False
@@ -82,6 +112,7 @@ class Life:
             await self._live()
         finally:
             self.phase = Phase.ENDED
+            self._home.silence()
             self.ended.set()
 
     async def _live(self) -> None:
@@ -91,9 +122,12 @@ class Life:
         if failure is None:
             await self._stop.wait()
         self.phase = Phase.STOPPING
+        self._home.stop()
         await self._finish_exchanges()
         if self._actor is not None:
-            failure = await self._call("on_stop", self._actor.on_stop, final=True) or failure
+            failure = await self._run_hook("on_stop", self._actor.on_stop, final=True) or failure
+            failure = await self._run_hook("saving", self._save, final=True) or failure
+            self._home.leave()
         self._emit(EventActorStateUpdate(self._last_word(failure)))
 
     def accept(self, exchange: Exchange) -> None:
@@ -129,14 +163,25 @@ class Life:
         """Carry the actor's alarm to the engine; on_stop is a good place, too."""
         self._emit(EventActorSetAlarm(alarm_ts_ms))
 
+    async def call(self, actor_id: str, data: KvRequestData) -> KvResponseData:
+        """Carry a call to the actor's store to the engine. Raises KvError, also when this life is over.
+
+        The engine looks at the runner only and cannot tell a former life here from this one (PROTOCOL §6.1).
+        """
+        if self._muted or self.phase is Phase.ENDED:
+            raise KvError("this life of the actor is over")
+        return await self._calls.call(actor_id, data)
+
     async def _start(self) -> str | None:
         """Return why the actor could not start, or None. Then it runs, unless it must stop already."""
         if self._name not in self._registry:
             log.error("there is no actor of this name", extra=self._fields("unknown_actor_name"))
             return f"this runner has no actor named {self._name!r}"
-        failure = await self._call("the constructor", self._create, final=False)
+        failure = await self._run_hook("reading what is kept", self._load, final=False)
+        if failure is None:
+            failure = await self._run_hook("the constructor", self._create, final=False)
         if self._actor is not None:
-            failure = await self._call("on_start", self._actor.on_start, final=False)
+            failure = await self._run_hook("on_start", self._actor.on_start, final=False)
         if failure is not None:
             return failure
         if not self._stop.is_set():
@@ -147,14 +192,32 @@ class Life:
         waiting, self._exchanges = self._exchanges, {}
         for exchange in waiting:
             self.accept(exchange)
+        if self.phase is Phase.RUNNING:
+            self._home.start()
         return None
+
+    async def _load(self, ctx: Context) -> None:
+        """Read what former lives have left, and bring back the sockets that have hibernated."""
+        records = await self._home.load()
+        for exchange in self._resumed:
+            exchange.restore(self._home, records.pop(exchange.key, None))
+        for key, record in records.items():
+            exchange = self._resume(*SocketMemory.ids_of(key))
+            exchange.restore(self._home, record, stale=True)
+            self._exchanges[exchange] = None
+
+    async def _save(self, ctx: Context) -> None:
+        await self._home.save()
+
+    async def _call_scheduled(self, method: str, payload: Any) -> None:
+        await getattr(self._actor, method)(self._ctx, payload)
 
     async def _create(self, ctx: Context) -> None:
         self._actor = self._registry.create(self._name)
 
     def _serve(self, exchange: Exchange) -> None:
         assert self._actor is not None
-        exchange.begin(self._actor, self._ctx)
+        exchange.begin(self._actor, self._ctx, self._home)
         if exchange.task is not None:
             self._exchanges[exchange] = None
             exchange.task.add_done_callback(lambda _: self._exchanges.pop(exchange, None))
@@ -165,7 +228,7 @@ class Life:
             if exchange.task is None:
                 self._turn_away(exchange)
             else:
-                exchange.actor_stops()
+                exchange.actor_stops(for_good=self._destroying)
         if serving := self._tasks():
             with suppress(TimeoutError):
                 async with self._limited(final=False):
@@ -173,6 +236,8 @@ class Life:
         late = self._tasks()
         for exchange in tuple(self._exchanges):
             self._turn_away(exchange)
+        if self._home.schedule.task is not None:
+            self._home.schedule.task.cancel()
         if late:
             log.warning("requests were cut off", extra=self._fields("requests_cut") | {"requests": len(late)})
             await asyncio.wait(late, timeout=CANCELLATION_S)
@@ -184,9 +249,10 @@ class Life:
             exchange.refuse()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [exchange.task for exchange in self._exchanges if exchange.task is not None]
+        tasks = [exchange.task for exchange in self._exchanges if exchange.task is not None]
+        return tasks if self._home.schedule.task is None else [*tasks, self._home.schedule.task]
 
-    async def _call(self, what: str, hook: Callable[[Context], Awaitable[None]], *, final: bool) -> str | None:
+    async def _run_hook(self, what: str, hook: Callable[[Context], Awaitable[None]], *, final: bool) -> str | None:
         """Run a piece of the actor's own code and return how it failed, or None."""
         try:
             async with self._limited(final=final) as limit:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from runners.protocol.messages import ActorCheckpoint, CommandStartActor, Event
 from runners.sdk.actor import Registry
+from runners.sdk.clock import Clock
 from runners.sdk.kv import KvCalls
-from runners.sdk.life import Life
+from runners.sdk.life import Life, Resume
 
 
 class Lives:
@@ -16,6 +17,7 @@ class Lives:
         self,
         registry: Registry,
         calls: KvCalls,
+        clock: Clock,
         *,
         tell: Callable[[Life, Event], None],
         ended: Callable[[Life], None],
@@ -23,6 +25,7 @@ class Lives:
         """`tell` sends an event of a life to the engine; `ended` hears of the end of an actor's newest life."""
         self._registry = registry
         self._calls = calls
+        self._clock = clock
         self._tell = tell
         self._ended = ended
         self._newest: dict[str, Life] = {}
@@ -30,8 +33,13 @@ class Lives:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def start(self, checkpoint: ActorCheckpoint, command: CommandStartActor) -> None:
-        """Start a life. An earlier one of the same actor that is still here is let go first, without a word."""
+    def start(
+        self, checkpoint: ActorCheckpoint, command: CommandStartActor, runner_id: str, resume: Resume
+    ) -> None:
+        """Start a life. An earlier one of the same actor that is still here is let go first, without a word.
+
+        `resume` makes the exchange of a socket that has hibernated.
+        """
         former = self._newest.get(checkpoint.actor_id)
         if former is not None:
             former.abandon(muted=True)
@@ -39,8 +47,12 @@ class Lives:
             actor_id=checkpoint.actor_id,
             generation=checkpoint.generation,
             config=command.config,
+            runner_id=runner_id,
+            hibernated=command.hibernating_requests,
+            resume=resume,
             registry=self._registry,
             calls=self._calls,
+            clock=self._clock,
             tell=self._tell,
         )
         self._newest[life.actor_id] = life

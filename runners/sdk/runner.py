@@ -3,13 +3,15 @@
 import asyncio
 import json
 import logging
+import os
 import random
 import signal
 import threading
 import uuid
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -52,7 +54,7 @@ class Runner:
         *,
         actors: Mapping[str, ActorLike] | Registry,
         pool: str,
-        endpoint: str = "http://127.0.0.1:6420",
+        endpoint: str | None = None,
         namespace: str = "default",
         total_slots: int = 100,
         version: int = 1,
@@ -62,13 +64,15 @@ class Runner:
     ) -> None:
         """`total_slots` is how many actors fit; engines give new actors only to the highest `version` of a pool.
 
-        `metadata` is JSON to be seen in the engine's list of runners.
+        `endpoint` is the engine's, by default that of TORPOR_ENDPOINT, or http://127.0.0.1:6420. `metadata` is
+        JSON to be seen in the engine's list of runners.
 
         Raises ValueError for an endpoint or a token that cannot be, TypeError for something that is no actor.
         """
         registry = Registry(actors)
         self.key = key or uuid.uuid4().hex
-        self._url = reconnect.connect_url(endpoint, namespace=namespace, key=self.key)
+        engine = reconnect.engine_endpoint(endpoint, os.environ)
+        self._url = reconnect.connect_url(engine, namespace=namespace, key=self.key)
         self._subprotocols = reconnect.subprotocols(token)
         names = {name: json.dumps({}) for name in registry.names}
         self._init = ToServerInit(
@@ -84,6 +88,17 @@ class Runner:
     def runner_id(self) -> str | None:
         """The id the engine has given this runner, None until it has."""
         return self._conversation.runner_id
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait until the engine has welcomed the runner."""
+        await self.start()
+        await self.wait_ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.shutdown()
 
     async def run(self) -> None:
         """Host actors until evicted, shut down, or told by SIGTERM or SIGINT to drain (a second one: to hurry)."""

@@ -4,24 +4,19 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from runners.protocol.codec import encode_serverless_init
 from runners.protocol.messages import ToServerlessServerInit
 from runners.sdk.actor import ActorLike, Registry
+from runners.sdk.asgi import Receive, Scope, Send
 from runners.sdk.runner import Runner
 from runners.sdk.session.reconnect import PROTOCOL_VERSION, connect_url, subprotocols
 
 SDK_VERSION = "0.1.0"
 PING_S = 1.0
 PING_EVENT = b"event: ping\ndata:\n\n"
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 

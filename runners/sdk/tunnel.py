@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from runners.protocol.messages import (
-    HibernatingRequest,
     ToClientRequestAbort,
     ToClientRequestChunk,
     ToClientRequestStart,
@@ -12,7 +11,6 @@ from runners.protocol.messages import (
     ToClientWebSocketClose,
     ToClientWebSocketMessage,
     ToClientWebSocketOpen,
-    ToServerWebSocketClose,
 )
 from runners.sdk.channel import Channel
 from runners.sdk.exchange import Exchange, HttpExchange
@@ -58,16 +56,18 @@ class Tunnel:
             case ToClientWebSocketMessage(data, binary):
                 exchange = self._exchanges.get(key)
                 if isinstance(exchange, WebSocketExchange):
-                    exchange.socket.arrived(data, binary=binary)
+                    exchange.arrived(message.message_id.message_index, data, binary=binary)
             case ToClientWebSocketClose(code, reason):
                 exchange = self._exchanges.get(key)
                 if isinstance(exchange, WebSocketExchange):
-                    exchange.socket.was_closed(NO_STATUS if code is None else code, reason or "")
+                    exchange.was_closed(NO_STATUS if code is None else code, reason or "")
 
-    def refuse_hibernating(self, request: HibernatingRequest) -> None:
-        """Close a client's socket that waits for the actor: no life here accepts one that hibernates."""
-        channel = Channel(request.gateway_id, request.request_id, self._outbox)
-        channel.send(ToServerWebSocketClose(1000, "ws.meta_not_found_during_restore", hibernate=False))
+    def resume(self, gateway_id: bytes, request_id: bytes) -> WebSocketExchange:
+        """Return the exchange of a socket that has hibernated; what comes for it is kept until it is restored."""
+        key = (gateway_id, request_id)
+        exchange = WebSocketExchange(*self._line(key), None)
+        self._replace(key, exchange)
+        return exchange
 
     def _chunk(self, key: tuple[bytes, bytes], body: bytes, *, finish: bool) -> None:
         """Take a part of a request's body; an empty one in the middle makes room for its answer."""
@@ -97,11 +97,14 @@ class Tunnel:
         return Channel(*key, self._outbox), finished
 
     def _open(self, key: tuple[bytes, bytes], actor_id: str, exchange: Exchange) -> None:
-        if former := self._exchanges.get(key):
-            former.cut()  # the gateway has begun anew with the same id: nobody hears the first one
-        self._exchanges[key] = exchange
+        self._replace(key, exchange)
         life = self._find(actor_id)
         if life is None:
             exchange.refuse()
         else:
             life.accept(exchange)
+
+    def _replace(self, key: tuple[bytes, bytes], exchange: Exchange) -> None:
+        if former := self._exchanges.get(key):
+            former.cut()  # the gateway has begun anew with the same id: nobody hears the first one
+        self._exchanges[key] = exchange

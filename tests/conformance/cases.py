@@ -112,8 +112,6 @@ CASES = {
         "15",
         gap_in_a_hibernatable_websocket,
         (1008, "ws.message_index_skip"),
-        {"sdk": "does not hibernate"},
-        "its sockets do not hibernate",
     ),
     "replay": Case(
         "says again after a reconnect what was not acknowledged, in order", "9", replay, [[0, 1, 2], [2]]

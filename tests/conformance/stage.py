@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from runners.protocol.messages import EventWrapper, ToServerEvents, ToServerInit, ToServerResponseStart
+from runners.sdk.testing.store import MemoryStore
 from tests.support import kinds
 from tests.support.endpoint import Application
 from tests.support.scripted_engine import Connection, ScriptedEngine
@@ -25,13 +27,19 @@ class Stage:
         self.runner_ids = itertools.count(2)
         self.runner_id = "run1"
         self.connection: Connection
+        self._stores: defaultdict[str, MemoryStore] = defaultdict(MemoryStore)
 
     async def meet(self) -> Connection:
         """Take the runner's next connection and welcome it."""
-        async with asyncio.timeout(SOON_S):
-            self.connection = await self.engine.connections.get()
+        await self.next_connection()
         await self.connection.welcome(self.runner_id)
         return self.connection
+
+    async def next_connection(self) -> None:
+        """Take the runner's next connection as it is; what its actors store is kept."""
+        async with asyncio.timeout(SOON_S):
+            self.connection = await self.engine.connections.get()
+        self.connection.stores = self._stores
 
     async def actor(self, **fields: Any) -> str:
         """Start an actor and return its id."""

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.support import kinds
 from tests.support.api import wait_until
@@ -13,6 +14,8 @@ from tests.support.relay import Relay
 from tests.support.stories import engines
 
 pytestmark = [pytest.mark.e2e, engines("sqlite-daphne")]
+
+SECONDS = 30
 
 _numbers = itertools.count(1)
 
@@ -40,9 +43,14 @@ class Hosting:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def fall_asleep(self, actor_id):
+    def socket(self, actor_id, path, **options):
+        """Connect to an actor by WebSocket, through the process its runner is not at."""
+        url = f"{self.cluster.urls[1].replace('http', 'ws', 1)}/gateway/{actor_id}{path}"
+        return connect(url, compression=None, proxy=None, ping_interval=None, **options)
+
+    def fall_asleep(self, actor_id, generation=0):
         self.call(actor_id, "/sleep")
-        self.app.wait("actor_stop", actorId=actor_id)
+        self.app.wait("actor_stop", actorId=actor_id, generation=generation)
         self.cluster.api.wait_asleep(actor_id)
 
 
@@ -84,6 +92,31 @@ def answers_http(hosting):
     assert hosting.call(actor_id)["count"] == told["count"] + 1
 
 
+def echoes_over_a_websocket(hosting):
+    actor_id = hosting.actor()
+    with hosting.socket(actor_id, "/ws", subprotocols=["rivet"]) as client:
+        assert client.subprotocol == "rivet"
+        for message in ("text", "", b"\x00\xff", b"", "x" * 70_000):
+            client.send(message)
+            assert client.recv(SECONDS) == message
+        client.close(4001, "enough")
+    told = hosting.app.wait("socket_closed", actorId=actor_id)
+    assert (told["code"], told["reason"]) == (4001, "enough")
+
+
+def keeps_a_websocket_over_a_sleep(hosting):
+    actor_id = hosting.actor()
+    with hosting.socket(actor_id, "/hibernate") as client:
+        for generation in range(3):
+            client.send(f"life {generation}")
+            assert client.recv(SECONDS) == f"life {generation}"
+            hosting.fall_asleep(actor_id, generation)
+        client.close(4001, "good night")
+    told = hosting.app.wait("socket_closed", actorId=actor_id)
+    assert (told["code"], told["reason"]) == (4001, "good night")
+    assert len(hosting.app.events("socket", actorId=actor_id, restoring=True)) == 3
+
+
 def wakes_for_its_alarm(hosting):
     actor_id = hosting.actor()
     due = hosting.call(actor_id, "/alarm?ms=2500")["alarm"]
@@ -96,7 +129,7 @@ def wakes_for_its_alarm(hosting):
 def sleeps_and_wakes(hosting):
     actor_id = hosting.actor()
     for generation in range(1, 4):
-        hosting.fall_asleep(actor_id)
+        hosting.fall_asleep(actor_id, generation - 1)
         assert hosting.call(actor_id)["generation"] == generation
     assert "error" not in hosting.cluster.api.wait_running(actor_id)
 
@@ -156,9 +189,11 @@ def keeps_its_storage_over_a_sleep(hosting):
 
 
 ROWS = {
-    "kv": keeps_its_storage_over_a_sleep,
     "start": starts,
     "http": answers_http,
+    "websocket": echoes_over_a_websocket,
+    "hibernation": keeps_a_websocket_over_a_sleep,
+    "kv": keeps_its_storage_over_a_sleep,
     "alarm": wakes_for_its_alarm,
     "sleep": sleeps_and_wakes,
     "destroy": is_destroyed,

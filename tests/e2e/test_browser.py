@@ -1,4 +1,4 @@
-"""A web page of another origin talks to an actor that sleeps."""
+"""A web page of another origin talks to actors that sleep."""
 
 import pytest
 
@@ -9,9 +9,10 @@ pytestmark = [pytest.mark.e2e, engines("sqlite-daphne", "postgresql-uvicorn")]
 
 
 @pytest.mark.parametrize("endpoint", ["sdk"], indirect=True)
-def test_a_page_calls_reads_and_listens(cluster, pool, endpoint):
-    actor_id = sleeping_actor(cluster, endpoint, pool)
-    seen = report_of_page(actor=f"{cluster.urls[1]}/gateway/{actor_id}")
+def test_a_page_calls_reads_listens_and_talks(cluster, pool, endpoint):
+    names = ("called", "listenedTo", "talkedTo")
+    actors = {name: sleeping_actor(cluster, endpoint, pool) for name in names}
+    seen = report_of_page(**{name: f"{cluster.urls[1]}/gateway/{actor_id}" for name, actor_id in actors.items()})
     assert len(seen["call"].pop("ray")) == 30
     assert seen["call"] == {"status": 200, "body": '{"a":"é"}', "header": "1"}
     assert seen["callWithCredentials"]["status"] == 200
@@ -19,3 +20,11 @@ def test_a_page_calls_reads_and_listens(cluster, pool, endpoint):
     assert seen["read"] == ["data: first\n\n", "data: last\n\n"]
     assert seen["listen"] == ["first", "last"]
     assert seen["beRefused"] == {"status": 404, "code": "not_found"}
+    assert seen["talk"] == {
+        "seen": ["said at once", "ä€𝄞", "", [0, 255]],
+        "protocol": "rivet",
+        "code": 1000,
+        "reason": "actor.stopped",
+    }
+    assert seen["hangUp"] == {"code": 4001, "reason": "enough", "clean": True}
+    assert seen["beTurnedAway"] == {"code": 1011, "reason": "actor.not_found"}

@@ -122,7 +122,7 @@ def test_one_command_starts_an_engine_and_ctrl_c_stops_it(up: Callable[..., Up])
         '"count": 1, "generation": 0',
         '"count": 2, "generation": 0',
         '"count": 2, "generation": 0',
-        '"count": 1, "generation": 1',
+        '"count": 3, "generation": 1',
     ]
 
     children = engine.children()

@@ -15,6 +15,7 @@ from django.urls import URLPattern
 from gateway.routing import Destination
 from orchestrator import urls
 from orchestrator.access import Right, Scope
+from orchestrator.asgi import application
 from orchestrator.db import run_db
 from orchestrator.models import AccessToken, Namespace
 from orchestrator.tokens import create_token, revoke_token
@@ -231,6 +232,16 @@ async def test_an_actor_that_does_not_exist_is_nobodys_secret(engine_url, secret
 async def test_a_preflight_needs_no_token(engine_url, secrets):
     async with httpx.AsyncClient(base_url=engine_url) as client:
         assert (await client.options(f"/gateway/{UNKNOWN_ID}/x")).status_code == 204
+
+
+async def test_a_websocket_for_the_staff_is_open_to_nobody_with_a_token(engine_url, secrets):
+    assert set(application._sockets) == {"/console/updates"}
+    for caller in CALLERS:
+        offers = ["rivet"] if secrets[caller] is None else ["rivet", f"rivet_token.{secrets[caller]}"]
+        address = f"{engine_url.replace('http', 'ws', 1)}/console/updates?kind=overview"
+        async with dial(address, offers, {"origin": engine_url}) as socket:
+            await socket.wait_closed()
+            assert socket.close_code == 4403, caller
 
 
 async def test_a_runner_comes_in_with_the_right(engine_url, secrets, host):

@@ -1,4 +1,4 @@
-"""The commands for people: `manage.py actors`, `runners`, `pools` and `tokens`."""
+"""The commands for people: `manage.py actors`, `runners`, `pools`, `tokens` and `namespaces`."""
 
 import io
 import json
@@ -216,6 +216,17 @@ class TestPools:
         assert signals("runners", runner.pk)[0]["t"] == "drain"
 
 
+class TestNamespaces:
+    def test_one_is_made_and_listed(self, namespace):
+        made = read("namespaces", "create", "shop", "--display-name", "The shop")
+        assert made["namespace_id"] == Namespace.objects.get(name="shop", display_name="The shop").pk
+        run("namespaces", "create", "plain")
+        assert [row["display_name"] for row in read("namespaces", "list")] == ["Default", "The shop", "plain"]
+        assert [row["name"] for row in read("namespaces", "list", "--limit", "1")] == ["default"]
+        with pytest.raises(CommandError, match=r"namespace\.name_not_unique"):
+            run("namespaces", "create", "shop")
+
+
 class TestTokens:
     def test_one_is_made_listed_and_revoked(self, namespace, env):
         env(admin_token="x")
@@ -248,8 +259,9 @@ def test_an_unknown_namespace_is_told(db, noun):
         ("runners", "drain evict list show"),
         ("pools", "create destroy drain list show"),
         ("tokens", "create list revoke"),
+        ("namespaces", "create list"),
     ],
-    ids=["actors", "runners", "pools", "tokens"],
+    ids=["actors", "runners", "pools", "tokens", "namespaces"],
 )
 def test_the_help_lists_the_verbs(noun, verbs, capsys):
     with pytest.raises(SystemExit):

@@ -20,8 +20,8 @@ class Api:
         self.url = url
         self.namespace = namespace
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, limits=limits, headers=headers)
+        shown = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS, limits=limits, headers=shown)
 
     def __enter__(self) -> Self:
         return self

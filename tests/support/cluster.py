@@ -29,7 +29,7 @@ class Cluster:
     """Web processes, a Celery worker, a connector and a sweeper around one database and one Redis.
 
     `webs[0]` is where runners connect (the public URL). `env` overrides what the processes find in their
-    environment. Logs are files in `directory`.
+    environment; with `token`, that of the admin, the engine asks everybody for one. Logs are files in `directory`.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Cluster:
         server: Server = "daphne",
         webs: int = 2,
         env: Mapping[str, str] | None = None,
+        token: str | None = None,
     ) -> None:
         self.directory = directory
         self.redis_url = redis_url
@@ -53,12 +54,14 @@ class Cluster:
             "TORPOR_SECRET_KEY": "a key for tests alone",
             "DJANGO_SETTINGS_MODULE": "orchestrator.settings",
         } | dict(env or {})
+        if token is not None:
+            self._env["TORPOR_ADMIN_TOKEN"] = token
         self.webs = [self._web(f"web{index}", port, server) for index, port in enumerate(ports)]
         self.worker = self._child("worker", *WORKER.split(), f"{directory.name}@%h")
         self.connector = self._child("connector", "manage.py", "runworker", "serverless")
         self.sweeper = self._child("sweeper", "manage.py", "sweeper")
         self.children = [*self.webs, self.worker, self.connector, self.sweeper]
-        self.api = Api(self.urls[0])
+        self.api = Api(self.urls[0], token=token)
 
     def __enter__(self) -> Self:
         try:

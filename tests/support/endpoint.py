@@ -114,26 +114,37 @@ def node_runner(
     release: str = CLIENT_RELEASES[0],
     version: int = 1,
     key: str | None = None,
+    token: str | None = None,
 ) -> Application:
     """Return a long-lived Node runner, not yet started. It logs to `directory`, under its `name`.
 
     `key` is for client releases that do not draw their own.
     """
-    command = [*_node(release), *_hosting(engine_url, pool, slots, version, key)]
+    command = [*_node(release), *_hosting(engine_url, pool, slots, version, key, token)]
     return Application(name, command, directory / f"{name}.log")
 
 
 def sdk_runner(
-    directory: Path, engine_url: str, pool: str, slots: int, *, name: str = "runner", version: int = 1
+    directory: Path,
+    engine_url: str,
+    pool: str,
+    slots: int,
+    *,
+    name: str = "runner",
+    version: int = 1,
+    token: str | None = None,
 ) -> Application:
     """Return a long-lived runner on our own SDK, not yet started. It logs to `directory`, under its `name`."""
-    command = [sys.executable, str(SDK_RUNNER), *_hosting(engine_url, pool, slots, version, None)]
+    command = [sys.executable, str(SDK_RUNNER), *_hosting(engine_url, pool, slots, version, None, token)]
     return Application(name, command, directory / f"{name}.log")
 
 
-def _hosting(engine_url: str, pool: str, slots: int, version: int, key: str | None) -> Sequence[str]:
+def _hosting(
+    engine_url: str, pool: str, slots: int, version: int, key: str | None, token: str | None
+) -> Sequence[str]:
     where = ["--runner", "--endpoint", engine_url, "--pool", pool, "--slots", str(slots)]
-    return [*where, "--version", str(version), *(["--key", key] if key else [])]
+    given = [part for name, value in (("--key", key), ("--token", token)) if value for part in (name, value)]
+    return [*where, "--version", str(version), *given]
 
 
 def _node(release: str) -> Sequence[str]:

@@ -17,6 +17,7 @@ from tests.support.cluster import Cluster
 from tests.support.endpoint import Endpoint, node_endpoint, sdk_endpoint
 
 ENGINE = pytest.StashKey[tuple[Cluster, dict[str, int]]]()
+ADMIN_TOKEN = "the-admins-token"
 LOST_SOON = {"TORPOR_SERVERLESS_CLAIM_MS": "1000"}  # a connector that died is missed after a second
 _numbers = itertools.count(1)
 
@@ -27,13 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A running engine, by its name `store-server`."""
-    store, server = request.param.split("-")
+    """A running engine, by its name `store-server`, or `store-server-guarded` if it asks for tokens."""
+    store, server, *guarded = request.param.split("-")
     directory = tmp_path_factory.mktemp(request.param)
     with (
         valkey.running() as redis_url,
         _database(store, directory) as database_url,
-        Cluster(directory, database_url, redis_url, server, env=LOST_SOON) as engine,
+        Cluster(
+            directory, database_url, redis_url, server, env=LOST_SOON, token=ADMIN_TOKEN if guarded else None
+        ) as engine,
     ):
         yield engine
 

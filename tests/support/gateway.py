@@ -22,7 +22,7 @@ def count_held() -> dict[str, int]:
     from gateway.hub import open_hub
 
     hub: Any = open_hub()
-    watches = [] if hub is None else list(hub._watches.values())
+    watches = [] if hub is None else list(hub.watches._watches.values())
     return {
         "inboxes": 0 if hub is None else len(hub._inboxes),
         "exchanges": sum(len(watch.exchanges) for watch in watches),

@@ -27,16 +27,19 @@ from runners.protocol.messages import (
     ToClient,
     ToClientCommands,
     ToClientInit,
+    ToClientKvResponse,
     ToClientRequestStart,
     ToClientTunnelMessage,
     ToClientTunnelMessageKind,
     ToServer,
     ToServerEvents,
     ToServerInit,
+    ToServerKvRequest,
     ToServerResponseStart,
     ToServerTunnelMessage,
     ToServerTunnelMessageKind,
 )
+from runners.sdk.testing.store import MemoryStore
 
 SOON_S = 5.0
 GATEWAY = b"gate"
@@ -77,13 +80,19 @@ class Connection:
         self._news = asyncio.Event()
         self._request_ids = itertools.count(1)
         self.closed = asyncio.Event()
+        self.stores: Mapping[str, MemoryStore] | None = None  # by actor, if the engine is to answer for them
 
     async def read(self) -> None:
         try:
             async for frame in self.socket:
                 assert isinstance(frame, bytes)
-                self.received.append(decode_to_server(frame, self.version))
-                self._untaken.append(self.received[-1])
+                message = decode_to_server(frame, self.version)
+                if self.stores is not None and isinstance(message, ToServerKvRequest):
+                    answer = self.stores[message.actor_id].answer(message.data)
+                    await self.send(ToClientKvResponse(message.request_id, answer))
+                    continue
+                self.received.append(message)
+                self._untaken.append(message)
                 self._news.set()
         except ConnectionClosed:
             pass
@@ -129,8 +138,14 @@ class Connection:
     ) -> ToServerInit:
         """Take the runner's init and answer it."""
         init = await self.take(ToServerInit)
-        await self.send(ToClientInit(runner_id, ProtocolMetadata(lost_ms, stop_ms, grace_ms)))
+        await self.greet(runner_id, lost_ms=lost_ms, stop_ms=stop_ms, grace_ms=grace_ms)
         return init
+
+    async def greet(
+        self, runner_id: str = "run1", *, lost_ms: int = 15_000, stop_ms: int = 60_000, grace_ms: int | None = None
+    ) -> None:
+        """Answer the runner's init."""
+        await self.send(ToClientInit(runner_id, ProtocolMetadata(lost_ms, stop_ms, grace_ms)))
 
     async def command(self, *commands: CommandWrapper) -> None:
         await self.send(ToClientCommands(commands))

@@ -97,6 +97,16 @@ async def take_accepted(runner: ScriptedRunner, *, can_hibernate: bool = False) 
     return socket
 
 
+async def take_opened(
+    runner: ScriptedRunner, client: ClientConnection, *, can_hibernate: bool = False
+) -> ActorSocket:
+    """Accept a client's WebSocket and wait until it is open: if the actor ends sooner, the next one is asked."""
+    socket = await take_accepted(runner, can_hibernate=can_hibernate)
+    await socket.send("open")
+    assert await client.recv() == "open"
+    return socket
+
+
 def gateway_url(engine_url: str, path: str) -> str:
     return f"{engine_url.replace('http', 'ws', 1)}/gateway/{path}"
 

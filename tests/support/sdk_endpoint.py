@@ -35,6 +35,7 @@ from runners.sdk import (
     ServerlessApp,
     StreamingResponse,
     WebSocket,
+    WebSocketClosed,
     serverless_app,
 )
 from runners.sdk.http import Answer
@@ -134,9 +135,15 @@ class Counter(Actor):
         return Response.json(about)
 
     async def websocket(self, ctx: Context, socket: WebSocket) -> None:
-        log("socket", actorId=ctx.actor_id, path=socket.request.path)
-        async for message in socket:
-            await socket.send(message)
+        log("socket", actorId=ctx.actor_id, path=socket.request.path, restoring=socket.restored)
+        try:
+            while True:
+                await socket.send(await socket.receive())
+        except WebSocketClosed as closed:
+            log("socket_closed", actorId=ctx.actor_id, code=closed.code, reason=closed.reason)
+
+    def can_hibernate(self, request: Request) -> bool:
+        return request.path.startswith("/hibernate")
 
     async def _events(self) -> AsyncIterator[str]:
         yield "data: first\n\n"
@@ -247,6 +254,7 @@ def main() -> None:
             total_slots=options.slots,
             version=options.version,
             key=options.key,
+            token=options.token,
         )
         asyncio.run(runner.run())
     else:
@@ -262,6 +270,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--slots", type=int, default=100)
     options.add_argument("--version", type=int, default=1)
     options.add_argument("--key")
+    options.add_argument("--token")
     return options.parse_args()
 
 

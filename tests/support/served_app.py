@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator import lifespan
 from orchestrator.server import serve
+from orchestrator.server.limits import Pings
 
 Message = dict[str, Any]
 
@@ -211,5 +212,6 @@ if __name__ == "__main__":
     logging.basicConfig()
     if "--goodbye" in sys.argv:
         lifespan.on_shutdown(say_goodbye)
-    serve("127.0.0.1", int(sys.argv[2]), sys.argv[1], application, body_bytes=BODY_BYTES)
+    pings = Pings(0.6, 0.4) if "--pings" in sys.argv else None
+    serve("127.0.0.1", int(sys.argv[2]), sys.argv[1], application, body_bytes=BODY_BYTES, pings=pings)
     print("served", flush=True)

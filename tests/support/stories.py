@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 STORY_SECONDS = 300  # the first story waits for its engine to start, on a busy machine for a while
 ENGINES = ("sqlite-daphne", "sqlite-uvicorn", "postgresql-daphne", "postgresql-uvicorn")
+GUARDED = ("sqlite-daphne-guarded", "postgresql-uvicorn-guarded")  # they ask for tokens
 
 
 def engines(*names: str) -> pytest.MarkDecorator:
     """Tell the story once on each of these engines, `store-server`."""
-    assert set(names) <= set(ENGINES)
+    assert set(names) <= {*ENGINES, *GUARDED}
     return pytest.mark.parametrize("cluster", [_engine(name) for name in names], indirect=True, scope="session")
 
 

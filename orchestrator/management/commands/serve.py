@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from orchestrator.server import SERVERS, serve
+from orchestrator.server.limits import Pings
 from orchestrator.server.listening import PortInUse
 
 
@@ -29,8 +30,10 @@ class Command(BaseCommand):
         if settings.ENV.auth_required and not settings.SECRET_KEY_LASTS:
             raise CommandError(settings.NO_SECRET_KEY)
         settings.ENV = settings.ENV.model_copy(update={"host": host})
+        env = settings.ENV
+        pings = Pings(env.websocket_ping_ms / 1000, env.websocket_pong_ms / 1000)
         try:
-            serve(host, port, server, body_bytes=settings.ENV.gateway_body_bytes)
+            serve(host, port, server, body_bytes=env.gateway_body_bytes, pings=pings if pings.interval else None)
         except PortInUse as error:
             raise CommandError(str(error)) from error
         except OSError as error:

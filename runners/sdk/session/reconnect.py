@@ -1,6 +1,7 @@
 """How a runner finds the engine again: address, offers, pauses, and when to stop trying (PROTOCOL §2)."""
 
 import re
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode, urlsplit
 
 PROTOCOL_VERSION = 7
@@ -9,6 +10,11 @@ LONGEST_PAUSE_S = 10.0
 JITTER = 0.25  # so that the runners of an engine that restarts do not return in step
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2: what a subprotocol's name may hold
+
+
+def engine_endpoint(given: str | None, environment: Mapping[str, str]) -> str:
+    """Return the engine's HTTP endpoint: the one given, else that of TORPOR_ENDPOINT, else one on this machine."""
+    return given or environment.get("TORPOR_ENDPOINT") or "http://127.0.0.1:6420"
 
 
 def connect_url(endpoint: str, *, namespace: str, key: str) -> str:

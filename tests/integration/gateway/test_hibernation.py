@@ -18,7 +18,7 @@ from runners.protocol.messages import (
 from tests.support.gateway import NOTHING
 from tests.support.live import actor_row, has_status, running_actor, wake
 from tests.support.scripted_runner import CRASHED, RUNNING, SLEEP, STOPPED
-from tests.support.scripted_sockets import client_of, closed, refused, take_accepted
+from tests.support.scripted_sockets import client_of, closed, refused, take_accepted, take_opened
 from tests.support.web import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,10 +43,7 @@ async def client(runner, actor_id, engine_url):
 @pytest.fixture
 async def socket(runner, client):
     """The actor's end of the client's socket, which may hibernate and is open."""
-    accepted = await take_accepted(runner, can_hibernate=True)
-    await accepted.send("open")
-    assert await client.recv() == "open"
-    return accepted
+    return await take_opened(runner, client, can_hibernate=True)
 
 
 async def put_to_sleep(runner, actor_id):
@@ -149,9 +146,7 @@ async def test_sockets_survive_the_loss_of_their_runner(worker, host, engine_url
     runner = await host()
     actor_id = await running_actor(namespace)
     async with client_of(engine_url, actor_id) as client:
-        socket = await take_accepted(runner, can_hibernate=True)
-        await socket.send("open")
-        assert await client.recv() == "open"
+        socket = await take_opened(runner, client, can_hibernate=True)
         await runner.drop()
         other = await host(key="other")
         await talk(client, socket.on(other), other, generation=1)
@@ -278,7 +273,7 @@ async def test_a_destroyed_actor_closes_its_sleeping_sockets(runner, actor_id, c
 
 async def test_a_socket_that_may_not_hibernate_is_not_listed(runner, actor_id, engine_url):
     async with client_of(engine_url, actor_id) as other:
-        await take_accepted(runner)
+        await take_opened(runner, other)
         await runner.say(actor_id, SLEEP)
         assert await closed(other) == (1000, "actor.stopped")
     assert await count_pairs() == 0
@@ -322,9 +317,7 @@ async def test_a_gateway_that_vanished_is_not_listed_once_its_lease_is_over(runn
 async def test_a_lapsed_lease_ends_the_sockets_that_a_start_may_have_missed(runner, actor_id, engine_url, env):
     env(gateway_lease_ms=600)
     async with client_of(engine_url, actor_id) as client:
-        accepted = await take_accepted(runner, can_hibernate=True)
-        await accepted.send("open")
-        assert await client.recv() == "open"
+        await take_opened(runner, client, can_hibernate=True)
         await put_to_sleep(runner, actor_id)
         await run_db(GatewayLease.objects.update, expires_at="2020-01-01T00:00:00Z")
         assert await refused(client) == (1011, "guard.websocket_not_kept")

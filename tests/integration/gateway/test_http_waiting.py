@@ -342,7 +342,7 @@ async def test_a_stop_that_nobody_tells_the_gateway_of_is_found_in_the_row(worke
     waiting = get(client, actor_id)
     await runner.take_request()
     hub = await get_hub()
-    get_bus().unsubscribe(actor_channel(actor_id), hub._handlers[actor_id])  # as if its messages were lost
+    get_bus().unsubscribe(actor_channel(actor_id), hub.watches._handlers[actor_id])  # as if its messages were lost
     runner.answer = tell
     await run_db(sleep_actor, actor=await actor_row(actor_id))
     answer = await waiting

@@ -22,7 +22,15 @@ from tests.support.gateway import NOTHING
 from tests.support.live import actor_row, running_actor
 from tests.support.management import make_actor
 from tests.support.scripted_runner import CRASHED, STOPPED, dial
-from tests.support.scripted_sockets import client_of, closed, gateway_url, refused, take_accepted, take_open
+from tests.support.scripted_sockets import (
+    client_of,
+    closed,
+    gateway_url,
+    refused,
+    take_accepted,
+    take_open,
+    take_opened,
+)
 from tests.support.web import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -141,7 +149,7 @@ async def test_the_socket_of_an_actor_that_stops_is_closed_at_once(worker, host,
     runner = await host()
     actor_id = await running_actor(namespace)
     async with client_of(engine_url, actor_id) as client:
-        await take_accepted(runner)
+        await take_opened(runner, client)
         await runner.say(actor_id, end)
         assert await closed(client) == (1000, "actor.stopped")
     await eventually(lambda: held() == NOTHING)
@@ -153,7 +161,7 @@ async def test_the_socket_of_an_actor_that_is_destroyed_is_closed_at_once(
     runner = await host()
     actor_id = await running_actor(namespace)
     async with client_of(engine_url, actor_id) as client:
-        await take_accepted(runner)
+        await take_opened(runner, client)
         await run_db(destroy_actor, actor=await actor_row(actor_id))
         assert await closed(client) == (1000, "actor.stopped")
     await eventually(lambda: held() == NOTHING)

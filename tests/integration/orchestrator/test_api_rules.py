@@ -7,6 +7,8 @@ import re
 import pytest
 from django.conf import settings
 
+from orchestrator.api.body import MAX_BODY_BYTES
+from orchestrator.api.bounded import bounded
 from orchestrator.api.middleware import RAY_ID
 from orchestrator.asgi import django_application
 from orchestrator.models import Namespace
@@ -395,6 +397,24 @@ async def test_the_asgi_application_answers_like_the_test_client(namespace):
     assert status == 200
     [found] = json.loads(body)["namespaces"]
     assert found["namespace_id"] == namespace.pk
+
+
+@pytest.mark.parametrize("part_bytes", [1024, 3 * 1024 * 1024])
+async def test_of_a_body_that_is_too_long_no_more_is_passed_on_than_tells_it(part_bytes):
+    parts = [b" " * part_bytes] * (4 * 1024 * 1024 // part_bytes)
+    passed_on = []
+
+    async def application(scope, receive, send):
+        while (message := await receive())["more_body"]:
+            passed_on.append(message["body"])
+
+    async def receive():
+        body = parts.pop() if parts else b""
+        return {"type": "http.request", "body": body, "more_body": bool(body)}
+
+    await bounded(application)({"type": "http"}, receive, None)
+    assert parts == []
+    assert len(b"".join(passed_on)) == MAX_BODY_BYTES + 1
 
 
 async def test_a_body_of_unknown_length_is_not_kept_beyond_its_limit():

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from orchestrator import doorkeeper, tokens
+from orchestrator import access, doorkeeper, tokens
 from orchestrator.access import Right
 from orchestrator.db import run_db
 from orchestrator.errors import Forbidden
@@ -177,8 +177,17 @@ class TestMemory:
     async def test_it_does_not_grow_without_bound(self, closed, namespace, forget, monkeypatch):
         monkeypatch.setattr(doorkeeper, "CAPACITY", 3)
         for guess in range(10):
-            assert await _is_refused(f"guess-{guess}")
+            assert await _is_refused(access.SECRET_PREFIX + str(guess) * 43)
         assert len(doorkeeper._doorkeeper()._known) <= 3
+
+
+def test_what_cannot_be_a_token_is_refused_without_a_question(closed, namespace, django_assert_num_queries):
+    _, secret = tokens.create_token(namespace=namespace, label="", scopes=["read"])
+    with django_assert_num_queries(1):
+        assert tokens.find_bearer(secret) is not None
+    with django_assert_num_queries(0):
+        for guess in ("", "guess", secret[:-1], secret + "x", "x" * len(secret), "ticket.x.y.z"):
+            assert tokens.find_bearer(guess) is None
 
 
 class TestTickets:

@@ -1,9 +1,12 @@
 """Pings, draining, loss and the end of the process, as seen over a runner's socket (PROTOCOL §4.2, §4.9)."""
 
 import asyncio
+import threading
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from orchestrator import lifespan
@@ -47,7 +50,7 @@ async def test_a_pong_with_a_time_of_its_own_harms_nobody(host, env, ts_ms):
 
 
 async def test_a_runner_that_does_not_answer_pings_is_cut_off_and_may_come_back(host, env):
-    env(runner_ping_interval_ms=100, runner_ping_timeout_ms=250)
+    env(runner_ping_interval_ms=100, runner_ping_timeout_ms=1_000)
     runner = await host(pongs=False)
     assert await runner.has_closed() == (1011, "core.internal_error")
     assert [message for message in runner.received if isinstance(message, ToClientPing)]
@@ -64,6 +67,42 @@ async def test_its_last_sign_of_life_is_its_last_pong_not_our_last_ping(host, en
     for _ in range(4):
         await runner.take(ToClientPing)
     assert (await runner_row(runner.runner_id)).last_ping_at - connected_at < timedelta(milliseconds=100)
+
+
+async def test_pings_go_on_while_the_database_is_locked(host, env):
+    env(runner_ping_interval_ms=50)
+    runner = await host(pongs=False)
+    await runner.take(ToClientPing)
+    async with locked_row(runner.runner_id):
+        for _ in range(5):
+            await runner.take(ToClientPing)
+    heard_at = timezone.now()
+    await runner.send(ToServerPong((await runner.take(ToClientPing)).ts_ms))
+    await eventually(lambda: run_db(Runner.objects.filter(last_ping_at__gt=heard_at).exists))
+
+
+@asynccontextmanager
+async def locked_row(runner_id):
+    """Keep others from writing a runner's row; on SQLite, anything at all."""
+    locked, done = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def lock():
+        try:
+            with transaction.atomic():
+                Runner.objects.select_for_update().get(pk=runner_id)
+                loop.call_soon_threadsafe(locked.set)
+                done.wait(10)
+        finally:
+            connection.close()
+
+    locking = asyncio.create_task(asyncio.to_thread(lock))
+    await locked.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        await locking
 
 
 # Draining

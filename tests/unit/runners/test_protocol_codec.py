@@ -14,9 +14,11 @@ from runners.protocol.codec import (
     decode_serverless_init,
     decode_to_client,
     decode_to_server,
+    decode_tunnel_kind,
     encode_serverless_init,
     encode_to_client,
     encode_to_server,
+    encode_tunnel,
     kv_ids,
     tunnel_ids,
     tunnel_ids_to_client,
@@ -266,6 +268,19 @@ def test_the_ids_of_a_runners_tunnel_message_are_read_without_the_rest(version, 
 def test_the_ids_of_an_engines_tunnel_message_are_read_without_the_rest(version, message_id, kind):
     frame = encode_to_client(ToClientTunnelMessage(message_id, kind), version)
     assert tunnel_ids_to_client(frame) == message_id
+
+
+@versions
+@given(message_id=any_.MESSAGE_ID, to_client=any_.TO_CLIENT_KIND, to_server=any_.TO_SERVER_KIND)
+def test_the_shorter_ways_lead_to_the_same(version, message_id, to_client, to_server):
+    ids = (message_id.gateway_id, message_id.request_id, message_id.message_index)
+    assert encode_tunnel(*ids, to_client) == encode_to_client(
+        ToClientTunnelMessage(message_id, to_client), version
+    )
+    frame = encode_to_server(ToServerTunnelMessage(message_id, to_server), version)
+    assert decode_tunnel_kind(frame) == to_server
+    with pytest.raises(RunnerProtocolError):
+        decode_tunnel_kind(frame + b"x")
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,9 @@ from runners.protocol.messages import (
     KvDeleteRangeRequest,
     KvDeleteRequest,
     KvDeleteResponse,
-    KvDropRequest,
-    KvDropResponse,
     KvErrorResponse,
     KvGetRequest,
     KvGetResponse,
-    KvListAllQuery,
     KvListPrefixQuery,
     KvListRangeQuery,
     KvListRequest,
@@ -26,6 +23,7 @@ from runners.protocol.messages import (
 )
 from runners.sdk import Actor, Kv, KvError, KvTimeout
 from runners.sdk.kv import KvCalls
+from runners.sdk.saver import PREFIX
 from tests.support.scripted_engine import stop
 
 META = KvMetadata(b"1.0", 1)
@@ -48,7 +46,7 @@ CALLS = [  # what the actor calls, what is asked of the engine, its answer, what
         KvDeleteResponse(),
         None,
     ),
-    (lambda kv: kv.drop(), KvDropRequest(), KvDropResponse(), None),
+    (lambda kv: kv.drop(), KvDeleteRangeRequest(b"", PREFIX), KvDeleteResponse(), None),
     (
         lambda kv: kv.list_range("a", b"c", limit=1),
         KvListRequest(KvListRangeQuery(b"a", b"c", exclusive=True), reverse=False, limit=1),
@@ -57,7 +55,7 @@ CALLS = [  # what the actor calls, what is asked of the engine, its answer, what
     ),
     (
         lambda kv: kv.list(),
-        KvListRequest(KvListAllQuery(), reverse=False, limit=None),
+        KvListRequest(KvListRangeQuery(b"", PREFIX, exclusive=True), reverse=False, limit=None),
         KvListResponse([], [], []),
         [],
     ),

@@ -2,6 +2,7 @@ import asyncio
 import socket
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from runners.protocol.messages import ActorStateStopped, StopCode, ToServerStopping
 from runners.sdk.serverless import SDK_VERSION, serverless_app
+from runners.sdk.testing.store import MemoryStore
 from tests.support.child import REPOSITORY, Child
 from tests.support.scripted_engine import SOON_S, ScriptedEngine, stop
 
@@ -76,7 +78,9 @@ async def started(client: httpx.AsyncClient, engine: ScriptedEngine, path: str =
     async with client.stream("GET", path, headers=headers(engine)) as response:
         assert response.status_code == 200
         assert response.headers["content-type"] == "text/event-stream"
-        yield response.aiter_lines(), await engine.greeted()
+        connection = await engine.greeted()
+        connection.stores = defaultdict(MemoryStore)
+        yield response.aiter_lines(), connection
 
 
 async def until(lines: AsyncIterator[str], wanted: str) -> None:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +23,8 @@ class Wishes:
 
 
 def context(wishes: Wishes) -> Context:
-    return Context("a1", "counter", None, 0, None, kv=None, wishes=wishes)
+    home = SimpleNamespace(has_schedule=False)
+    return Context("a1", "counter", None, 0, None, "run1", home, wishes)
 
 
 def test_the_sdk_is_used_without_django_and_without_the_engines_libraries():
@@ -31,6 +33,31 @@ def test_the_sdk_is_used_without_django_and_without_the_engines_libraries():
         "sys.exit(bool({m.split('.')[0] for m in sys.modules} & {'django', 'celery', 'redis', 'channels'}))"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+OUTSIDE_DJANGO = """
+import asyncio
+from runners.sdk import Response, SdkError
+from runners.sdk.testing import LocalEngine
+
+async def fetch(ctx, request):
+    try:
+        ctx.atomic()
+    except SdkError as error:
+        return Response.text(str(error))
+
+async def main():
+    async with LocalEngine({"actor": fetch}) as engine:
+        print((await engine.actor("actor").fetch()).text)
+
+asyncio.run(main())
+"""
+
+
+def test_a_fenced_transaction_outside_a_django_project_says_what_it_needs():
+    command = [sys.executable, "-c", OUTSIDE_DJANGO]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "INSTALLED_APPS" in done.stdout
 
 
 class TestAlarm:
@@ -130,9 +157,21 @@ class TestRegistry:
         registry = Registry({"counter": Actor})
         assert registry.create("counter") is not registry.create("counter")
 
-    def test_another_class_is_refused(self):
-        with pytest.raises(TypeError, match="'counter'"):
-            Registry({"counter": dict})
+    @pytest.mark.parametrize("actor", [dict, "Counter", None], ids=["class", "name", "nothing"])
+    def test_what_is_no_actor_is_refused(self, actor):
+        with pytest.raises(TypeError, match="'counter' must be a subclass"):
+            Registry({"counter": actor})
+
+    def test_an_object_is_refused(self):
+        with pytest.raises(TypeError, match="'counter' must be the class Actor itself"):
+            Registry({"counter": Actor()})
+
+    def test_a_class_whose_objects_need_arguments_is_refused(self):
+        class Counter(Actor):
+            def __init__(self, step): ...
+
+        with pytest.raises(TypeError, match=r"'counter' must be made without arguments: .*'step'"):
+            Registry({"counter": Counter})
 
 
 START = {

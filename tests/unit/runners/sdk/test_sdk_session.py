@@ -13,6 +13,7 @@ from runners.protocol.messages import (
     EventWrapper,
     ProtocolMetadata,
 )
+from runners.sdk.session.arrivals import Arrival, judge
 from runners.sdk.session.budget import StopBudget, stop_budget
 from runners.sdk.session.commands import CommandLog, acknowledgements
 from runners.sdk.session.history import EventHistory
@@ -241,3 +242,21 @@ class TestStopBudget:
     def test_a_stop_nobody_asked_for_must_fit_into_the_drains_grace(self, stop_ms, grace_ms, asked, budget):
         found = stop_budget(ProtocolMetadata(15_000, stop_ms, grace_ms), asked=asked)
         assert (found.requests_s, found.total_s) == pytest.approx((budget.requests_s, budget.total_s))
+
+
+@pytest.mark.parametrize(
+    ("last", "index", "arrival"),
+    [
+        (0, 1, Arrival.NEXT),
+        (0, 0, Arrival.REPEATED),
+        (5, 3, Arrival.REPEATED),
+        (0, 2, Arrival.GAP),
+        (65_535, 0, Arrival.NEXT),
+        (65_535, 1, Arrival.GAP),
+        (0, 65_535, Arrival.REPEATED),
+        (0, 32_766, Arrival.GAP),
+        (0, 32_767, Arrival.REPEATED),
+    ],
+)
+def test_a_sockets_message_is_next_repeated_or_after_a_gap_also_where_indexes_wrap(last, index, arrival):
+    assert judge(last, index) is arrival

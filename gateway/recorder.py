@@ -1,0 +1,47 @@
+"""Arrows of the gateway on their way to the timeline, some at a time."""
+
+import asyncio
+import contextlib
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from orchestrator.arrows import Arrow
+from orchestrator.db import run_db
+from orchestrator.timeline import record
+
+RECORD_SECONDS = 0.05
+
+
+class Recorder:
+    """Stores arrows soon. Should that fail, only the picture lacks them."""
+
+    def __init__(self) -> None:
+        self._arrows: list[tuple[datetime, Arrow]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def note(self, *arrows: Arrow) -> None:
+        """Have arrows of this moment stored."""
+        at = timezone.now()
+        self._arrows += [(at, arrow) for arrow in arrows]
+        if self._task is None:
+            self._task = asyncio.create_task(self._record())
+
+    def close(self) -> None:
+        """Store nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _record(self) -> None:
+        await asyncio.sleep(RECORD_SECONDS)
+        self._task = None
+        arrows, self._arrows = self._arrows, []
+        with contextlib.suppress(Exception):
+            await run_db(_store, arrows)
+
+
+def _store(arrows: list[tuple[datetime, Arrow]]) -> None:
+    with transaction.atomic():
+        for at, arrow in arrows:
+            record([arrow], at)
