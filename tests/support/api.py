@@ -43,6 +43,10 @@ class Api:
         """Send a request to an actor through the gateway and return the answer, whatever it is."""
         return self._http.request(method, f"/gateway/{actor_id}{path}", **options)
 
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace; it is not this client's."""
+        self._accepted("POST", "/namespaces", {"name": name, "display_name": name})
+
     def put_serverless_pool(self, pool: str, url: str, **settings: Any) -> None:
         """Store a pool whose runners the engine starts at `url`; `settings` as in PROTOCOL §7.1."""
         serverless = {"url": url, "request_lifespan": 300, "slots_per_runner": 1} | settings
