@@ -81,7 +81,7 @@ class Fleet:
             env=LOST_SOON | env,
             celery="tests.faults.points",
         )
-        self._stack.callback(self.cluster.stop)
+        self._stack.callback(self._stop_cluster)
         for cable, web in zip(self.runner_cables, WEB_OF_RUNNER, strict=True):
             ports = [int(url.rpartition(":")[2]) for url in self.cluster.urls]
             cable.lead_to(ports[web], *(port for port in ports if port != ports[web]))
@@ -98,6 +98,12 @@ class Fleet:
             runner.wait("connected")
         self.cluster.api.put_serverless_pool("cloud", self.endpoint.url, slots_per_runner=SLOTS)
         self.cluster.api.send("POST", "/namespaces", json={"name": "strangers", "display_name": "strangers"})
+
+    def _stop_cluster(self) -> None:
+        """End the engine's processes at once: nobody is left to be told."""
+        for child in self.cluster.children:
+            child.kill()
+        self.cluster.stop()
 
     @property
     def applications(self) -> list[Application]:

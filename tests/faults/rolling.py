@@ -12,7 +12,7 @@ from tests.support.child import Child
 
 ACTORS_PER_POOL = 4
 STOP_SECONDS = 20.0
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 0.3
 
 
 async def roll(fleet: Fleet, rate: float) -> History:

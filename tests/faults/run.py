@@ -17,7 +17,7 @@ from tests.faults.load import Load
 from tests.faults.schedule import schedule
 
 WARM_SECONDS = 2.0
-QUIET_SECONDS = 6.0
+QUIET_SECONDS = 4.0
 """After the last fault the load goes on for so long."""
 SETTLE_SECONDS = 45.0
 """By then everything has settled: longer than the lost threshold and what follows from it."""

@@ -13,16 +13,17 @@ import pytest
 from websockets.sync.client import connect
 
 from orchestrator.server.limits import HEAD_SECONDS
-from tests.support import abuse
+from tests.support import abuse, valkey
 from tests.support.api import wait_until
 from tests.support.child import Child
+from tests.support.cluster import Cluster
+from tests.support.endpoint import sdk_runner
 from tests.support.processes import free_port
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.faults,
-    pytest.mark.postgres,
-    pytest.mark.xdist_group("faults"),
+    pytest.mark.xdist_group("abuse"),
     pytest.mark.timeout(400),
 ]
 
@@ -62,23 +63,32 @@ class Web:
 
 
 @pytest.fixture(scope="module")
-def servers(fleet, tmp_path_factory) -> Iterator[dict[str, tuple[str, Child]]]:
-    """Two further web processes of the fleet, one on each server."""
-    started = {}
-    for name in SERVERS:
-        port = free_port()
-        command = [sys.executable, "manage.py", "serve", "--host", "127.0.0.1", "--port", str(port)]
-        log = tmp_path_factory.mktemp(name) / "web.log"
-        child = Child(name, [*command, "--server", name], log, fleet.cluster.worker.env)
-        child.start()
-        started[name] = (f"http://127.0.0.1:{port}", child)
+def engine(tmp_path_factory) -> Iterator[Cluster]:
+    """An engine on Daphne, and a runner."""
+    directory = tmp_path_factory.mktemp("abused")
+    with (
+        valkey.running() as redis_url,
+        Cluster(directory, f"sqlite:///{directory}/torpor.sqlite3", redis_url, "daphne", webs=1) as cluster,
+        sdk_runner(directory, cluster.urls[0], "sdk", slots=20) as runner,
+    ):
+        runner.wait("connected")
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def servers(engine, tmp_path_factory) -> Iterator[dict[str, tuple[str, Child]]]:
+    """Its web process, and another one on Uvicorn."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    where = ["--host", "127.0.0.1", "--port", str(port), "--server", "uvicorn"]
+    log = tmp_path_factory.mktemp("uvicorn") / "web.log"
+    child = Child("uvicorn", [sys.executable, "manage.py", "serve", *where], log, engine.worker.env)
+    child.start()
     try:
-        for url, child in started.values():
-            wait_until(partial(is_healthy, url), child.output, 60)
-        yield started
+        wait_until(partial(is_healthy, url), child.output, 60)
+        yield {"daphne": (engine.urls[0], engine.webs[0]), "uvicorn": (url, child)}
     finally:
-        for _, child in started.values():
-            child.stop()
+        child.stop()
 
 
 def is_healthy(url: str) -> bool:
@@ -89,8 +99,8 @@ def is_healthy(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def webs(fleet, servers) -> dict[str, Web]:
-    actor_id = fleet.cluster.api.create_actor("sdk")
+def webs(engine, servers) -> dict[str, Web]:
+    actor_id = engine.api.create_actor("sdk")
     return {name: Web(url, child, actor_id) for name, (url, child) in servers.items()}
 
 

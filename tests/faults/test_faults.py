@@ -37,7 +37,7 @@ KINDS = (
 
 
 def test_faults_of_every_sort_break_no_promise(fleet):
-    outcome = run(fleet, SEED, faults=len(KINDS), seconds=25, kinds=KINDS, fewest=3)
+    outcome = run(fleet, SEED, faults=len(KINDS), seconds=18, kinds=KINDS, fewest=3)
     assert list(outcome.violations) == []
     assert len(outcome.history.injected) >= len(KINDS) - 2  # a point nobody came to, a store that was away anyway
     destroyed = [one.seconds for one in outcome.history.of("destroy") if one.outcome == "ok"]

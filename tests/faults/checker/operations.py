@@ -16,6 +16,7 @@ REASONS = (
     "guard.service_unavailable",
     "core.bus_unavailable",
     "core.store_unavailable",
+    "actor.destruction_unconfirmed",
     "application 500",  # the actor's storage was away, and its code let the error through
 )
 """What a request may be refused with while faults are about."""
