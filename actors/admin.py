@@ -20,7 +20,7 @@ from actors.queue import awake
 from actors.storage_browser import used_bytes
 from actors.storage_pages import storage_page
 from actors.timeline import actor_timeline
-from orchestrator.admin import NOTHING, SHORT, arrows, link, linked, list_link, moment, preformatted, rows
+from orchestrator.admin import NOTHING, arrows, link, linked, list_link, moment, preformatted, rows, shortened
 from orchestrator.ids import is_id
 from orchestrator.models import TimelineEntry
 from orchestrator.operate import OperatedAdmin, Operation
@@ -117,6 +117,7 @@ class ActorAdmin(OperatedAdmin):
     list_select_related = ("namespace",)
     search_fields = ("=id",)  # see get_search_results
     search_help_text = "an actor's or its runner's whole id, the beginning of a name, or NAME/KEY"
+    actor = shortened("id", "actor")
     runner = linked("runner_id", "runner", "runners_runner")
     created = moment("created_at", "created")
 
@@ -205,11 +206,6 @@ class ActorAdmin(OperatedAdmin):
         for namespace_id, name in _names().filter(name__startswith=term)[:NAMES_SEARCHED]:
             wanted |= Q(namespace_id=namespace_id, name=name)
         return queryset.filter(wanted), False
-
-    @admin.display(description="actor")
-    def actor(self, row: Actor) -> SafeString:
-        """Show the id, cut short: it leads to the page, which has all of it."""
-        return format_html('<span title="{}">{}…</span>', row.pk, row.pk[:SHORT])
 
     @admin.display(description="generation")
     def lives(self, row: Actor) -> str:

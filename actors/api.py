@@ -88,7 +88,13 @@ def list_actors(request: HttpRequest, query: FromQuery[ActorsQuery]) -> dict[str
     after = Position.newest_first(cursor) if cursor is not None else None
     namespace = find_namespace(query.namespace)
     if ids:
-        rows = selectors.list_actors_by_id(namespace=namespace, ids=ids, limit=query.limit, after=after)
+        rows = selectors.list_actors_by_id(
+            namespace=namespace,
+            ids=ids,
+            include_destroyed=query.include_destroyed,
+            limit=query.limit,
+            after=after,
+        )
     else:
         rows = selectors.list_actors(
             namespace=namespace,

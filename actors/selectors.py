@@ -37,10 +37,13 @@ def find_living(*, namespace: Namespace, name: str, key: str) -> Actor | None:
 
 
 def list_actors_by_id(
-    *, namespace: Namespace, ids: Collection[str], limit: int, after: Position | None
+    *, namespace: Namespace, ids: Collection[str], include_destroyed: bool, limit: int, after: Position | None
 ) -> list[Actor]:
-    """Return the next of these actors, destroyed ones too, newest first."""
-    rows = Actor.objects.defer(*_NOT_SHOWN).filter(namespace=namespace, pk__in=set(ids))
+    """Return the next of these actors, newest first.
+
+    RivetKit takes an actor that is listed for one it can call, so the destroyed come only if asked for.
+    """
+    rows = choose_actors(namespace=namespace, ids=set(ids), living=not include_destroyed)
     return _newest_first(rows, limit, after)
 
 

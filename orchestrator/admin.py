@@ -85,6 +85,18 @@ def moment(field: str, title: str) -> Callable[[Any, Model], str]:
     return show
 
 
+def shortened(field: str, title: str) -> Callable[[Any, Model], str]:
+    """Return a column of ids, cut short: the row's page has all of it, and so has the pointer."""
+
+    @admin.display(description=title, ordering=field)
+    def show(_: Any, row: Model) -> str:
+        text = getattr(row, field)
+        short = f"{text[:SHORT]}…" if len(text) > SHORT + 1 else text
+        return format_html('<span class="nowrap" title="{}">{}</span>', text, short)
+
+    return show
+
+
 def linked(field: str, title: str, page: str) -> Callable[[Any, Model], str]:
     """Return a column of ids of another model's rows, cut short, as links to their pages (`app_model`)."""
 

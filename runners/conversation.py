@@ -116,13 +116,14 @@ class Conversation:
         metrics.start_flushing()
         try:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
+            accounts_itself = sockets.local_socket(self.runner_id) is not None  # the former one, when it ends
             sockets.hold(self.runner_id, self)
             jobs = (self._write(), self._ping(), self._look_after(), self._read())
             tasks = [asyncio.create_task(job) for job in jobs]
             self._post({"t": "connected", "socket_id": self._socket_id})
             if self._registration.reused:
                 self._say_ping()  # its pong comes after all that the runner repeats
-                if self._registration.unaccounted:
+                if self._registration.unaccounted and not accounts_itself:
                     spawn(self._account_for_the_dead())
             else:
                 self._feed.catch_up()

@@ -43,6 +43,10 @@ class Api:
         """Send a request to an actor through the gateway and return the answer, whatever it is."""
         return self._http.request(method, f"/gateway/{actor_id}{path}", **options)
 
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace; it is not this client's."""
+        self._accepted("POST", "/namespaces", {"name": name, "display_name": name})
+
     def put_serverless_pool(self, pool: str, url: str, **settings: Any) -> None:
         """Store a pool whose runners the engine starts at `url`; `settings` as in PROTOCOL §7.1."""
         serverless = {"url": url, "request_lifespan": 300, "slots_per_runner": 1} | settings
@@ -54,8 +58,11 @@ class Api:
 
     def pool(self, pool: str) -> Json:
         """Return a pool as the API shows it."""
-        pools = self._accepted("GET", "/runner-configs", params={"runner_names": pool})["runner_configs"]
-        return dict(pools[pool]["datacenters"]["default"])
+        return dict(self._pools(pool)[pool]["datacenters"]["default"])
+
+    def has_pool(self, pool: str) -> bool:
+        """Say whether there is such a pool."""
+        return pool in self._pools(pool)
 
     def delete_pool(self, pool: str) -> None:
         self._accepted("DELETE", f"/runner-configs/{pool}")
@@ -71,7 +78,8 @@ class Api:
 
     def actor(self, actor_id: str) -> Json:
         """Return the actor's object, also of a destroyed one."""
-        [actor] = self._accepted("GET", "/actors", params={"actor_id": actor_id})["actors"]
+        wanted = {"actor_id": actor_id, "include_destroyed": "true"}
+        [actor] = self._accepted("GET", "/actors", params=wanted)["actors"]
         return dict(actor)
 
     def runners(self, pool: str) -> list[Json]:
@@ -124,6 +132,9 @@ class Api:
 
         wait_until(look, lambda: f"{pool} has {count} runners; it has {latest}")
         return latest
+
+    def _pools(self, pool: str) -> Json:
+        return dict(self._accepted("GET", "/runner-configs", params={"runner_names": pool})["runner_configs"])
 
     def _put_pool(self, pool: str, kind: str, settings: Json) -> None:
         self._accepted("PUT", f"/runner-configs/{pool}", {"datacenters": {"default": {kind: settings}}})

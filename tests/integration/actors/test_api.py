@@ -296,5 +296,5 @@ def _failure(kind, runner_id=None, message=None):
 
 
 def _read(api, actor):
-    [shown] = api.ok("GET", "/actors", query={"actor_id": actor.pk})["actors"]
+    [shown] = api.ok("GET", "/actors", query={"actor_id": actor.pk, "include_destroyed": "true"})["actors"]
     return shown

@@ -165,7 +165,7 @@ class TestByKey:
 
 class TestByIds:
     def test_the_union_of_both_forms_once_each_newest_first(self, api, namespace, other):
-        first, second = make_actor(namespace, minutes=1), make_destroyed_actor(namespace, minutes=2)
+        first, second = make_actor(namespace, minutes=1), make_actor(namespace, minutes=2)
         foreign = make_actor(other)
         query = [
             ("actor_id", first.pk),
@@ -176,6 +176,17 @@ class TestByIds:
         assert _ids(api.ok("GET", "/actors", query=query)) == [second.pk, first.pk]
         assert _ids(api.ok("GET", "/actors", query=[*query, ("limit", "1")])) == [second.pk]
         assert _ids(Management("other").ok("GET", "/actors", query=query)) == [foreign.pk]
+
+    def test_a_destroyed_actor_is_listed_only_if_asked_for(self, api, namespace):
+        living, destroyed = make_actor(namespace, minutes=1), make_destroyed_actor(namespace, minutes=2)
+        for query in (
+            [("actor_id", living.pk), ("actor_id", destroyed.pk)],
+            [("actor_ids", f"{living.pk},{destroyed.pk}")],
+        ):
+            assert _ids(api.ok("GET", "/actors", query=query)) == [living.pk]
+            assert _ids(api.ok("GET", "/actors", query=[*query, ("include_destroyed", "false")])) == [living.pk]
+            both = _ids(api.ok("GET", "/actors", query=[*query, ("include_destroyed", "true")]))
+            assert both == [destroyed.pk, living.pk]
 
     @pytest.mark.parametrize(
         ("query", "code"),

@@ -96,7 +96,7 @@ async def locked_row(runner_id):
             with transaction.atomic():
                 Runner.objects.select_for_update().get(pk=runner_id)
                 loop.call_soon_threadsafe(locked.set)
-                done.wait(10)
+                done.wait(60)  # longer than anybody waits for a ping
         finally:
             connection.close()
 
