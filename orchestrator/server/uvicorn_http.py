@@ -32,8 +32,10 @@ class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two cl
         if self.cycle is not None and not self.cycle.response_complete:
             self._have_head()
         elif not self._upgraded and not self.transport.is_closing():
-            self._head_bytes += len(data)
             self._wait_for_head()
+            if self.cycle is not None and self.cycle.more_body:
+                return  # the rest of a body, of a request that was answered sooner
+            self._head_bytes += len(data)
             if self._head_bytes > HEADERS_BYTES:
                 self._refuse(HEAD_TOO_LARGE)
 
