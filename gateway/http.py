@@ -163,7 +163,7 @@ class GatewayRequest(LeanConsumer):
             first, watch.woken_by_us = watch.woken_by_us, False
             if first:
                 hub.recorder.note(_request_arrow(watch.actor_id, route))
-                tell_wake(self.trace, watch.actor_id)
+                tell_wake(self.trace, watch.actor_id, hub.recorder)
             sent = len(upload.parts)
             body = upload.parts[0] if sent == 1 else b"".join(upload.parts)
             start = request_start(

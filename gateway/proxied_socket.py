@@ -169,7 +169,7 @@ class ProxiedSocket:
             self._check_failure()
             first, self._watch.woken_by_us = self._watch.woken_by_us, False
             if first:
-                tell_wake(self._trace, self._start.actor_id)
+                tell_wake(self._trace, self._start.actor_id, self._hub.recorder)
             self._tell(Turn.OPENS)
             self._do(self._tunnel.connect(self._start))
             await self._ask(route)

@@ -32,12 +32,18 @@ class Recorder:
         if self._task is not None:
             self._task.cancel()
 
+    async def stored(self) -> None:
+        """Wait until what was noted so far is stored, or could not be."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def _record(self) -> None:
-        await asyncio.sleep(RECORD_SECONDS)
+        while self._arrows:
+            await asyncio.sleep(RECORD_SECONDS)
+            arrows, self._arrows = self._arrows, []
+            with contextlib.suppress(Exception):
+                await run_db(_store, arrows)
         self._task = None
-        arrows, self._arrows = self._arrows, []
-        with contextlib.suppress(Exception):
-            await run_db(_store, arrows)
 
 
 def _store(arrows: list[tuple[datetime, Arrow]]) -> None:

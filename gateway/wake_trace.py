@@ -6,6 +6,7 @@ began and ended, whichever process it was in.
 
 from actors.budget import Phase, Wake, budgets
 from actors.timeline import actor_timeline
+from gateway.recorder import Recorder
 from orchestrator.db import run_db
 from orchestrator.tracing import Trace
 from runners.background import spawn
@@ -14,13 +15,14 @@ ARROWS = 60
 """The actor's newest arrows that are searched for its wake."""
 
 
-def tell_wake(trace: Trace, actor_id: str) -> None:
-    """Have the wake that the request has waited for recorded under its span, soon."""
+def tell_wake(trace: Trace, actor_id: str, recorder: Recorder) -> None:
+    """Have the wake that the request has waited for recorded under its span, once its own arrows are stored."""
     if trace:
-        spawn(_read_and_tell(trace, actor_id))
+        spawn(_read_and_tell(trace, actor_id, recorder))
 
 
-async def _read_and_tell(trace: Trace, actor_id: str) -> None:
+async def _read_and_tell(trace: Trace, actor_id: str, recorder: Recorder) -> None:
+    await recorder.stored()
     wakes = await run_db(lambda: budgets(actor_timeline(actor_id, last=ARROWS)))
     if wakes:
         tell_phases(trace, wakes[-1])
