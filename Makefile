@@ -2,7 +2,7 @@
 # ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo dev check fix test e2e simulate fuzz contract races flows bench profile requirements
+.PHONY: help up demo dev check fix test e2e simulate fuzz contract races faults soak flows bench profile requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,6 +55,13 @@ contract: $(VENV)/installed-dev ## Send the API 250 made-up requests per endpoin
 
 races: $(VENV)/installed-dev ## Have 50 processes make one actor at once, 100 times, on both stores
 	RACE_PROCESSES="$(or $(PROCESSES),50)" RACE_ROUNDS="$(or $(ROUNDS),100)" $(BIN)/pytest tests/e2e/test_races.py $(ARGS)
+
+faults: $(VENV)/installed-dev ## Break an engine of real processes: make faults SEED="1 2" FAULTS=80 SECONDS=130 [KINDS="kill web,wipe valkey"]
+	$(BIN)/python -m tests.faults $(or $(SEED),1) --faults $(or $(FAULTS),20) --seconds $(or $(SECONDS),100) \
+		$(if $(KINDS),--kinds "$(KINDS)") $(ARGS)
+
+soak: $(VENV)/installed-dev ## Load an engine with faults now and then and show what grows: make soak MINUTES=30
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),3) $(ARGS)
 
 flows: $(VENV)/installed-dev ## Lead an engine through both flows and draw what it records: docs/flows.md
 	$(BIN)/python -m tests.e2e.record_flows

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,8 +17,10 @@ from actors.explain import explain, in_words
 from actors.models import Actor
 from actors.pages import picture, timeline_page, wakes_table
 from actors.queue import awake
+from actors.storage_browser import used_bytes
+from actors.storage_pages import storage_page
 from actors.timeline import actor_timeline
-from orchestrator.admin import NOTHING, arrows, link, linked, list_link, moment, preformatted, rows
+from orchestrator.admin import NOTHING, arrows, link, linked, list_link, moment, preformatted, rows, shortened
 from orchestrator.ids import is_id
 from orchestrator.models import TimelineEntry
 from orchestrator.operate import OperatedAdmin, Operation
@@ -31,6 +34,29 @@ NAMES_SEARCHED = 20
 """Names of actors that a search by the beginning of a name finds."""
 SHOWN = 60
 """The actor's newest arrows on its page; the page of its timeline shows more."""
+
+
+class StatusFilter(admin.SimpleListFilter):
+    """Actors of one status. It also says what that implies, by which an index finds those that are few."""
+
+    title = "status"
+    parameter_name = "status__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer every status."""
+        return [(status.value, str(status.label)) for status in Actor.Status]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Actor]) -> QuerySet[Actor]:
+        """Return the actors of the chosen status."""
+        match self.value():
+            case None:
+                return queryset
+            case Actor.Status.ASLEEP:
+                return queryset.filter(status=Actor.Status.ASLEEP, destroyed_at=None)
+            case Actor.Status.DESTROYED:
+                return queryset.filter(status=Actor.Status.DESTROYED, destroyed_at__isnull=False)
+            case status:
+                return queryset.filter(status=status, due_at__isnull=False)
 
 
 @admin.register(Actor)
@@ -76,26 +102,42 @@ class ActorAdmin(OperatedAdmin):
     )
 
     list_display = (
-        "id",
+        "actor",
         "name",
         "key",
         "namespace",
         "pool_name",
         "status",
-        "generation",
+        "lives",
         "runner",
         "trouble",
         "created",
     )
-    list_filter = ("status", "namespace")
+    list_filter = (StatusFilter, "namespace")
     list_select_related = ("namespace",)
     search_fields = ("=id",)  # see get_search_results
     search_help_text = "an actor's or its runner's whole id, the beginning of a name, or NAME/KEY"
+    actor = shortened("id", "actor")
     runner = linked("runner_id", "runner", "runners_runner")
     created = moment("created_at", "created")
 
     fieldsets = (
-        (None, {"fields": ("buttons", "id", "namespace", "name", "key", "pool", "crash_policy", "created_at")}),
+        (
+            None,
+            {
+                "fields": (
+                    "buttons",
+                    "id",
+                    "namespace",
+                    "name",
+                    "key",
+                    "pool",
+                    "crash_policy",
+                    "created_at",
+                    "storage",
+                )
+            },
+        ),
         (
             "State",
             {
@@ -114,15 +156,33 @@ class ActorAdmin(OperatedAdmin):
         ("What happened", {"fields": ("more", "wakes", "picture")}),
         ("Arrows", {"fields": ("timeline",), "classes": ("collapse",)}),
     )
-    readonly_fields = ("buttons", "pool", "runner", "explanation", "more", "wakes", "picture", "timeline")
+    readonly_fields = (
+        "buttons",
+        "pool",
+        "storage",
+        "runner",
+        "explanation",
+        "more",
+        "wakes",
+        "picture",
+        "timeline",
+    )
 
     class Media:
         css = {"all": ("torpor/admin.css",)}
 
     def get_urls(self) -> list[Any]:
-        """Add the page of the timeline."""
-        view = self.admin_site.admin_view(partial(timeline_page, site=self.admin_site))
-        return [path("<str:actor_id>/timeline/", view, name="actors_actor_timeline"), *super().get_urls()]
+        """Add the pages of the timeline and of the storage."""
+        pages = {"timeline": timeline_page, "storage": storage_page}
+        own = [
+            path(
+                f"<str:actor_id>/{name}/",
+                self.admin_site.admin_view(partial(page, site=self.admin_site)),
+                name=f"actors_actor_{name}",
+            )
+            for name, page in pages.items()
+        ]
+        return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Actor]:
         """Leave out the input, which may be a megabyte."""
@@ -147,6 +207,11 @@ class ActorAdmin(OperatedAdmin):
             wanted |= Q(namespace_id=namespace_id, name=name)
         return queryset.filter(wanted), False
 
+    @admin.display(description="generation")
+    def lives(self, row: Actor) -> str:
+        """Show the generation; none before the first."""
+        return NOTHING if row.generation < 0 else str(row.generation)
+
     @admin.display(description="trouble")
     def trouble(self, row: Actor) -> str:
         """Show the kind of failure."""
@@ -158,12 +223,21 @@ class ActorAdmin(OperatedAdmin):
         lookups = {"namespace__id__exact": row.namespace_id, "name__exact": row.pool_name}
         return list_link("runners_runnerconfig", row.pool_name, **lookups)
 
+    @admin.display(description="storage")
+    def storage(self, row: Actor) -> SafeString:
+        """Lead to what it has stored."""
+        used = filesizeformat(used_bytes(row.pk))
+        return format_html(
+            '{}, <a href="{}">browse</a>', used, reverse("admin:actors_actor_storage", args=[row.pk])
+        )
+
     @admin.display(description="explanation")
     def explanation(self, row: Actor) -> SafeString:
         """Show the step it is at, since when, what was tried, and what comes next."""
         told = explain(row)
         words = "\n".join(in_words(told))
-        return preformatted(f"{words}\n\n{json.dumps(told, indent=2, ensure_ascii=False)}")
+        whole = preformatted(json.dumps(told, indent=2, ensure_ascii=False))
+        return format_html("{}<details><summary>as JSON</summary>{}</details>", preformatted(words), whole)
 
     @admin.display(description="arrows")
     def timeline(self, row: Actor) -> SafeString | str:

@@ -78,6 +78,7 @@ _ENDS = {
     "StartActor": Phase.START_ACTOR,
     "running": Phase.RUNNING,
     "response start": Phase.FIRST_BYTE,
+    "websocket accepted": Phase.FIRST_BYTE,
 }
 _ORDER = list(Phase)
 _CALLS = ("wake", "wake (deferred until stopped)", "create", "reschedule", "alarm due", "backoff over")

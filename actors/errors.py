@@ -58,6 +58,8 @@ class InvalidInput(OrchestratorError):
 class DestructionUnconfirmed(OrchestratorError):
     """The actor could not be destroyed in time; it will be as soon as the engine can."""
 
+    group, code, status = "actor", "destruction_unconfirmed", 503
+
 
 class StorageRefused(OrchestratorError):
     """The actor's storage refuses this."""

@@ -146,3 +146,36 @@ def check_quota(used_bytes: int, added_bytes: int, quota_bytes: int) -> None:
 def row_limit(limit: int | None) -> int:
     """Return how many entries a list gives: the limit is a u64, which no database takes whole."""
     return LIST_ROWS if limit is None else min(limit, 2**31 - 1)
+
+
+def key_text(key: bytes) -> str:
+    """Write a key for people: as text where it is printable, else its bytes as `\\xff`; `key_of_text` reads it."""
+    text = key.decode(errors="surrogateescape").replace("\\", "\\\\")
+    return "".join(_key_character(character) for character in text)
+
+
+def _key_character(character: str) -> str:
+    if (character.isprintable() and not character.isspace()) or character == " ":
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
+
+
+def key_of_text(text: str) -> bytes:
+    """Read a key as `key_text` writes it; a backslash that begins nothing it knows stands for itself."""
+    parts, rest = [], text
+    while rest:
+        plain, mark, rest = rest.partition("\\")
+        parts.append(plain.encode(errors="replace"))
+        if rest[:1] == "\\":
+            parts.append(b"\\")
+            rest = rest[1:]
+        elif rest[:1] == "x" and _is_hex(rest[1:3]):
+            parts.append(bytes.fromhex(rest[1:3]))
+            rest = rest[3:]
+        elif mark:
+            parts.append(b"\\")
+    return b"".join(parts)
+
+
+def _is_hex(text: str) -> bool:
+    return len(text) == 2 and all(character in "0123456789abcdefABCDEF" for character in text)

@@ -47,7 +47,7 @@ class Actor(models.Model):
         DESTROYED = "destroyed"
 
     id = models.CharField(primary_key=True, max_length=30, default=new_id, editable=False)
-    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT)
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, db_index=False)
     name = models.TextField()
     key = models.TextField(null=True, blank=True)  # noqa: DJ001 (no key is not the empty key)
     pool_name = models.TextField()
@@ -133,9 +133,7 @@ class Actor(models.Model):
                 name="actor_demand",
                 condition=Q(status__in=["pending", "starting", "running", "stopping"]),
             ),
-            # For the admin's lists, the newest first:
-            models.Index(fields=["status", "-id"], name="actor_by_status"),
-            models.Index(fields=["namespace", "-id"], name="actor_by_namespace"),
+            # For the admin's lists, the newest first; it also stands in for the foreign key's own.
             models.Index(fields=["namespace", "pool_name", "-id"], name="actor_by_pool"),
         ]
 

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from actors.budget import Phase, budgets
 from actors.models import Actor
 from actors.timeline import actor_timeline
-from orchestrator.admin import NOTHING, arrows, rows
+from orchestrator.admin import NOTHING, arrows, rows, unbroken
 from orchestrator.models import TimelineEntry
 from orchestrator.pictures import mermaid
 from orchestrator.sequence import length, svg
@@ -78,7 +78,7 @@ def wakes_table(entries: Sequence[TimelineEntry]) -> SafeString | str:
         titles,
         (
             (
-                f"{wake.began_at:%Y-%m-%d %H:%M:%S}",
+                unbroken(f"{wake.began_at:%Y-%m-%d %H:%M:%S}"),
                 NOTHING if wake.generation is None else wake.generation,
                 *(length(phases[p].total_seconds()) if p in phases else NOTHING for p in Phase),
                 length(wake.total.total_seconds()),

@@ -145,20 +145,24 @@ def destroy_actor(*, actor: Actor) -> None:
                 post_at = now + _REPEAT_SECONDS
             messages.get_message(timeout=_LOOK_SECONDS)
             if Actor.objects.filter(pk=actor.pk, destroyed_at__isnull=False).exists():
-                messages.unsubscribe(actor_channel(actor.pk))
                 return _tell_gateways(actor.pk, messages)
     raise DestructionUnconfirmed
 
 
 def _tell_gateways(actor_id: str, messages: PubSub) -> None:
-    """Have every process that listens for the actor confirm that it is gone; a dead one is not waited for long."""
+    """Have every process that listens for the actor confirm that it is gone; a dead one is not waited for long.
+
+    `messages` listens, too, and counts for one: to stop listening first would take until Redis has heard of it.
+    """
     receipt = f"receipt:{new_id()}"
     messages.subscribe(receipt)
-    told = get_redis().publish(actor_channel(actor_id), json.dumps({"m": "destroyed", "receipt": receipt}))
+    news = json.dumps({"m": "destroyed", "receipt": receipt}).encode()
+    told = get_redis().publish(actor_channel(actor_id), news)
     deadline = time.monotonic() + _RECEIPT_SECONDS
     while told > 0 and (left := deadline - time.monotonic()) > 0:
         message = messages.get_message(ignore_subscribe_messages=True, timeout=left)
-        told -= message is not None and message["channel"] == receipt.encode()
+        if message is not None:
+            told -= message["channel"] == receipt.encode() or message["data"] == news
 
 
 def _post(actor_id: str, signal: Signal) -> None:

@@ -77,8 +77,10 @@ class Overview:
         wakes = self.pulse.wakes_by_second(now)
         histogram = self.pulse.histogram()
         labels = [f"≤ {_ms(bound)}" for bound in BOUNDS_MS] + [f"> {_ms(BOUNDS_MS[-1])}"]
+        pools = _pools(waiting_or_hosted)
+        names = {pool["row"].pk: pool["row"].name for pool in pools}
         return {
-            "pools": _pools(waiting_or_hosted),
+            "pools": pools,
             "statuses": [*((status.label, by_status[status]) for status in DEMANDING)],
             "asleep": None if _counts.living is None else max(_counts.living - sum(by_status.values()), 0),
             "destroyed": _counts.destroyed,
@@ -88,7 +90,7 @@ class Overview:
             "histogram": list(zip(labels, histogram, _shares(histogram), strict=True)),
             "half_ms": self.pulse.quantile_ms(0.5),
             "most_ms": self.pulse.quantile_ms(0.99),
-            "failures": list(self.pulse.failures),
+            "failures": [(one.newest, one.times, names.get(one.newest.pool_id)) for one in self.pulse.failures],
             "parts": _parts(),
         }
 
@@ -97,10 +99,12 @@ class Overview:
         if not last:
             last = (TimelineEntry.objects.aggregate(last=Max("pk"))["last"] or 0) - ARROWS_READ
         rows = TimelineEntry.objects.filter(pk__gt=last - LATE_ARROWS).order_by("-pk")
-        found = rows.values_list("pk", "at", "actor_id", "runner_id", "label", "target", "data")[:ARROWS_READ]
+        found = rows.values_list("pk", "at", "actor_id", "runner_id", "label", "target", "data", "pool_id")[
+            :ARROWS_READ
+        ]
         return [
-            Happened(pk, at, actor_id, runner_id, label, target, data.get("state", ""))
-            for pk, at, actor_id, runner_id, label, target, data in reversed(found)
+            Happened(pk, at, actor_id, runner_id, label, target, data.get("state", ""), pool_id)
+            for pk, at, actor_id, runner_id, label, target, data, pool_id in reversed(found)
         ]
 
 

@@ -31,6 +31,15 @@ class Happened:
     label: str
     target: str
     state: str = ""
+    pool_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A failure, as it came the last time, and how often it came in a row."""
+
+    newest: Happened
+    times: int = 1
 
 
 @dataclass(slots=True)
@@ -41,7 +50,7 @@ class Pulse:
     _began: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
     _wakes: deque[datetime] = field(default_factory=deque)
     _took: deque[tuple[datetime, float]] = field(default_factory=deque)  # when it ran, milliseconds
-    failures: deque[Happened] = field(default_factory=lambda: deque(maxlen=FAILURES_SHOWN))
+    failures: deque[Repeated] = field(default_factory=lambda: deque(maxlen=FAILURES_SHOWN))
 
     @property
     def last_id(self) -> int:
@@ -72,7 +81,15 @@ class Pulse:
                 self._took.append((arrow.at, (arrow.at - began).total_seconds() * 1000))
         elif arrow.label.startswith(_FAILURES) or (arrow.label == "stopped" and arrow.state == "backoff"):
             self._began.pop(arrow.actor_id, None)
-            self.failures.appendleft(arrow)
+            self._note_failure(arrow)
+
+    def _note_failure(self, arrow: Happened) -> None:
+        """Keep it; what fails again and again in the same way does not push out everything else."""
+        before = self.failures[0] if self.failures else None
+        if before is not None and _kind_of(before.newest) == _kind_of(arrow):
+            self.failures[0] = Repeated(arrow, before.times + 1)
+        else:
+            self.failures.appendleft(Repeated(arrow))
 
     def wakes_by_second(self, now: datetime) -> list[int]:
         """Return how many actors began to run in each of the last seconds, the newest last."""
@@ -94,3 +111,7 @@ class Pulse:
         """Return how long the given share of the wakes took at the most; None without wakes."""
         took = sorted(took_ms for _, took_ms in self._took)
         return took[min(int(len(took) * share), len(took) - 1)] if took else None
+
+
+def _kind_of(failure: Happened) -> tuple[str, ...]:
+    return (failure.label, failure.actor_id, failure.runner_id, failure.pool_id)

@@ -32,7 +32,7 @@ def _for_watchers(view: Any) -> Any:
 @_for_watchers
 def overview(request: HttpRequest) -> HttpResponse:
     """Show the engine, or lead to what was searched for."""
-    term = request.GET.get("find", "").strip()
+    term = request.GET.get("find", "").replace("\0", "").strip()  # PostgreSQL cannot even look for such a text
     if term and (found := find(term)):
         return HttpResponseRedirect(reverse(f"console:{found[0]}", args=[found[1]]))
     return _page(request, "overview", "", sought=term)

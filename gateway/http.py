@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from django.conf import settings
@@ -38,7 +39,7 @@ from gateway.upload import Upload
 from gateway.waiting import Wait
 from gateway.wake_trace import tell_wake
 from gateway.watch import Exchange, Route, Watch
-from orchestrator import logs, metrics, tracing
+from orchestrator import failures, lifespan, logs, metrics, tracing
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
@@ -55,6 +56,12 @@ from runners.protocol.messages import (
 _SAFE_METHODS = ("GET", "HEAD")
 
 logger = logging.getLogger(__name__)
+
+FINISH_SECONDS = 2.0
+"""When the process ends, requests have so long to be answered before runners are sent away."""
+_FINISH_LOOK_SECONDS = 0.02
+
+_under_way: set["GatewayRequest"] = set()
 
 GRANT = ToClientRequestChunk(b"", finish=False)
 """To a runner that keeps to a window: it may send another half of it (docs/decisions/0009)."""
@@ -80,6 +87,7 @@ class GatewayRequest(LeanConsumer):
             return await self._respond(204, preflight_headers(named, self.ray_id), b"")
         self.trace = tracing.begin("gateway", named.get(tracing.HEADER), [("http.request.method", self.method)])
         self.headers = self.trace.passed_on(self.headers)
+        _under_way.add(self)
         try:
             with admission.client(self.scope):
                 admission.check_head(self.scope)
@@ -93,10 +101,11 @@ class GatewayRequest(LeanConsumer):
             metrics.GATEWAY_ERRORS.labels(f"{error.group}.{error.code}").inc()
             self.trace.fail(f"{error.group}.{error.code}")
             await self._refuse(error)
-        except Exception:
+        except Exception as error:
             logger.exception("request failed", extra={"action": "gateway_request", "ray_id": self.ray_id})
-            await self._refuse(OrchestratorError())
+            await self._refuse(failures.told(error))
         finally:
+            _under_way.discard(self)
             self.trace.end()
             self._client.leave()
         return None
@@ -133,7 +142,14 @@ class GatewayRequest(LeanConsumer):
         task = asyncio.current_task()
         assert task is not None
         answers = Answers(overflow=task.cancel)
-        exchange = Exchange(route, asyncio.get_running_loop().time(), answers.fail)
+        clock = asyncio.get_running_loop().time
+        since = clock()
+
+        def doubt(seconds: float) -> None:
+            if clock() - since <= seconds:
+                self._doubt(answers, is_back=True)
+
+        exchange = Exchange(route, since, answers.fail, doubt)
         line = Line(hub, route.runner_id, answers, lambda is_back: self._doubt(answers, is_back))
         tunnel = self.trace.begin("tunnel")
         feeding: asyncio.Task[None] | None = None
@@ -343,3 +359,13 @@ def _response_arrow(actor_id: str, route: Route) -> Arrow:
         generation=route.generation,
         data={"runner_id": route.runner_id},
     )
+
+
+async def _finish_all() -> None:
+    """Let the requests that are under way be answered, for a while, as the process ends."""
+    deadline = time.monotonic() + FINISH_SECONDS
+    while _under_way and time.monotonic() < deadline:  # noqa: ASYNC110 (a set that empties tells nobody)
+        await asyncio.sleep(_FINISH_LOOK_SECONDS)
+
+
+lifespan.on_shutdown(_finish_all, first=True)  # while runners can still answer

@@ -11,6 +11,7 @@ from gateway.errors import TunnelBroken, TunnelOverloaded
 from gateway.lane import Lane, Rider
 from gateway.pairs import Pairs
 from gateway.recorder import Recorder
+from gateway.socket_story import SocketStory
 from gateway.watches import AUDIT_SECONDS, Watches
 from orchestrator.bus import get_bus
 from orchestrator.errors import BusOverloaded, BusUnavailable
@@ -65,6 +66,7 @@ class Hub:
         self._bus = get_bus()
         self.watches = Watches(self._bus)
         self.recorder = Recorder()
+        self.story = SocketStory(self.recorder.note)
         self._ready: asyncio.Task[None] | None = None
         self._auditor: asyncio.Task[None] | None = None
 

@@ -30,6 +30,7 @@ from gateway.hub import Hub
 from gateway.lane import Lane
 from gateway.outbox import Outbox
 from gateway.routing import told
+from gateway.socket_story import Turn
 from gateway.socket_tunnel import (
     Accepted,
     Close,
@@ -45,9 +46,10 @@ from gateway.socket_tunnel import (
     Wake,
 )
 from gateway.waiting import Wait, until_connectable
+from gateway.wake_trace import tell_wake
 from gateway.watch import Exchange, Route, Watch
-from orchestrator.arrows import Arrow, Participant
 from orchestrator.errors import OrchestratorError
+from orchestrator.tracing import NO_TRACE, Trace
 from runners.background import spawn
 from runners.protocol.messages import (
     ToClientWebSocketOpen,
@@ -71,6 +73,9 @@ class ProxiedSocket:
         """`outbox` is what the client is sent; `accept` completes its handshake, if that is still to do."""
         self._client, self._outbox, self._accept = client, outbox, accept
         self._tunnel = SocketTunnel(ray_id, limits())
+        self._trace = NO_TRACE
+        self._opened = False  # it was, once
+        self._life = ("", -1)  # the runner it is or was with, and the generation
         self._clock = asyncio.get_running_loop().time
         self._hub: Hub
         self._watch: Watch
@@ -88,19 +93,22 @@ class ProxiedSocket:
 
     # The client
 
-    async def open(self, start: ToClientWebSocketOpen, skip_ready_wait: bool = False) -> None:
+    async def open(
+        self, start: ToClientWebSocketOpen, skip_ready_wait: bool = False, trace: Trace = NO_TRACE
+    ) -> None:
         """Return once an actor has accepted the socket, which is then open.
 
-        `skip_ready_wait`: its runner may be asked although the actor does not take traffic yet.
+        `skip_ready_wait`: its runner may be asked although the actor does not take traffic yet. `trace`: that of
+        the handshake.
 
         Raises:
             GatewayError: none has.
             ClientGone: the client did not wait for it.
         """
-        self._start = start
+        self._start, self._trace = start, trace
         self._hub, self._watch = await watch_actor(self._client, start.actor_id)
         self._released = False
-        wait = Wait(self._watch, told("WebSocket", start.path), skip_ready_wait)
+        wait = Wait(self._watch, self._request, skip_ready_wait)
         try:
             async with asyncio.timeout(settings.ENV.gateway_request_ms / 1000):
                 await until_answered(self._client, wait, self._attempt, lambda: False)
@@ -130,6 +138,8 @@ class ProxiedSocket:
 
     def client_left(self, code: int, reason: str | None) -> None:
         """Take note that the client is gone."""
+        if self._opened and self._tunnel.phase not in (Phase.LEAVING, Phase.OVER):
+            self._tell(Turn.LEFT)
         self._do(self._tunnel.client_left(code, reason))
 
     def fail(self, error: OrchestratorError) -> None:
@@ -153,12 +163,14 @@ class ProxiedSocket:
         await self._accept()
         self.request_id = self._hub.attach_socket(self)
         self._answer = asyncio.get_running_loop().create_future()
+        tunnel = self._trace.begin("tunnel")
         try:
             self._attach(route)
             self._check_failure()
             first, self._watch.woken_by_us = self._watch.woken_by_us, False
             if first:
-                self._hub.recorder.note(_arrow(self._start.actor_id, route))
+                tell_wake(self._trace, self._start.actor_id)
+            self._tell(Turn.OPENS)
             self._do(self._tunnel.connect(self._start))
             await self._ask(route)
             self._check_failure()
@@ -168,8 +180,11 @@ class ProxiedSocket:
             self._forget()
             raise
         finally:
+            tunnel.end()
             self._answer.cancel()
             self._answer = None
+        self._opened = True
+        self._tell(Turn.ACCEPTED)
         self._do(self._tunnel.admit(self._clock()))
 
     async def _ask(self, route: Route) -> None:
@@ -194,6 +209,7 @@ class ProxiedSocket:
 
     def _attach(self, route: Route) -> None:
         self._failure = None
+        self._life = (route.runner_id, route.generation)
         self._lane = self._hub.lane(route.runner_id)
         self._lane.join(self)
         self._exchange = Exchange(route, math.inf, self._exchange_failed)
@@ -283,7 +299,7 @@ class ProxiedSocket:
             return None
         if self._tunnel.phase is Phase.LEAVING:
             await self._hub.pairs.leave(self.request_id)
-        return await until_connectable(Wait(watch, told("WebSocket", self._start.path)))
+        return await until_connectable(Wait(watch, self._request))
 
     def _take_up(self, route: Route) -> bool:
         """Go on with the runner of the route; False if that life is over already."""
@@ -295,6 +311,7 @@ class ProxiedSocket:
         if self._stash_bytes > STASH_BYTES:
             self.fail(SocketTunnelLost())
         self._stash_bytes = 0
+        self._tell(Turn.RESUMES)
         for runner_id, kind in stash:
             if runner_id == route.runner_id:
                 self._do(self._tunnel.from_runner(kind))
@@ -340,10 +357,13 @@ class ProxiedSocket:
             case Refused():
                 self._settle(False, SocketRefused())
             case Close():
+                if self._opened:
+                    self._tell(Turn.CLOSED, effect.by)
                 self._outbox.close(effect)
             case Detach():
                 assert self._exchange is not None, "only an open socket hibernates"
                 generation = self._exchange.generation
+                self._tell(Turn.HIBERNATES)
                 self._detach()
                 spawn(self._resume_soon(generation))
             case Wake():
@@ -351,6 +371,14 @@ class ProxiedSocket:
                     self._changed.set()
             case Over():
                 self._release()
+
+    @property
+    def _request(self) -> str:
+        """What the actor's timeline tells of it."""
+        return told("WebSocket", self._start.path)
+
+    def _tell(self, turn: Turn, why: str = "") -> None:
+        self._hub.story.tell(turn, self._start.actor_id, *self._life, why)
 
     def _settle(self, can_hibernate: bool, error: GatewayError | None) -> None:
         if self._answer is None or self._answer.done():
@@ -383,16 +411,4 @@ def limits() -> Limits:
     env = settings.ENV
     return Limits(
         unacked_bytes=env.gateway_socket_unacked_bytes, unacked_seconds=env.gateway_socket_unacked_ms / 1000
-    )
-
-
-def _arrow(actor_id: str, route: Route) -> Arrow:
-    return Arrow(
-        Participant.GATEWAY,
-        Participant.RUNNER,
-        "websocket open",
-        via=(Participant.RUNNER_WS,),
-        actor_id=actor_id,
-        generation=route.generation,
-        data={"runner_id": route.runner_id},
     )

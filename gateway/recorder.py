@@ -21,10 +21,9 @@ class Recorder:
         self._arrows: list[tuple[datetime, Arrow]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def note(self, *arrows: Arrow) -> None:
-        """Have arrows of this moment stored."""
-        at = timezone.now()
-        self._arrows += [(at, arrow) for arrow in arrows]
+    def note(self, arrow: Arrow, at: datetime | None = None) -> None:
+        """Have an arrow of this moment, or of another, stored."""
+        self._arrows.append((at or timezone.now(), arrow))
         if self._task is None:
             self._task = asyncio.create_task(self._record())
 

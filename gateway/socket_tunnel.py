@@ -6,7 +6,7 @@ acknowledges them, to be said again to whoever takes the socket up.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gateway.errors import (
@@ -80,11 +80,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the client's side. `at_once`: without what waits to be written to it."""
+    """Close the client's side. `at_once`: without what waits to be written to it. `by`: the actor, or an error."""
 
     code: int
     reason: str
     at_once: bool = False
+    by: str = field(default="actor", compare=False)  # for those who look on: it is not said
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ class SocketTunnel:
     def fail(self, error: OrchestratorError) -> list[Effect]:
         """The gateway cannot go on."""
         at_once = isinstance(error, SocketOverloaded)
-        return self._end(DOWNSTREAM, Close(error.close_code, error.close_reason(self._ray_id), at_once))
+        return self._end(DOWNSTREAM, closing(error, self._ray_id, at_once=at_once))
 
     def resume(self, now: float) -> list[Effect]:
         """The actor lives again: say again what is not acknowledged; then, if the client has left, the close."""
@@ -344,4 +345,9 @@ class SocketTunnel:
         return [*effects, Over()]
 
 
-_STOPPED = Close(*STOPPED)
+def closing(error: OrchestratorError, ray_id: str, *, at_once: bool = False) -> Close:
+    """Return how a client is told of an error."""
+    return Close(error.close_code, error.close_reason(ray_id), at_once, by=f"{error.group}.{error.code}")
+
+
+_STOPPED = Close(*STOPPED, by="actor.stopped")

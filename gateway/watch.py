@@ -35,13 +35,21 @@ class Look:
 class Exchange:
     """One request on its way through the tunnel: whom it is with, and how to end it early."""
 
-    __slots__ = ("fail", "generation", "runner_id", "since")
+    __slots__ = ("doubt", "fail", "generation", "runner_id", "since")
 
-    def __init__(self, route: Route, since: float, fail: Callable[[GatewayError], None]) -> None:
+    def __init__(
+        self,
+        route: Route,
+        since: float,
+        fail: Callable[[GatewayError], None],
+        doubt: Callable[[float], None] | None = None,
+    ) -> None:
+        """`doubt` is called when what was sent in the last seconds, so many, may not have come to the runner."""
         self.runner_id = route.runner_id
         self.generation = route.generation
         self.since = since
         self.fail = fail
+        self.doubt = doubt
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +83,8 @@ class Watch:
     def hear(self, payload: bytes) -> str | None:
         """Take a message of the actor workflow, as it is published (`actors/turn.py`, `actors/services.py`).
 
+        One of them is of its runner's socket: the one before has ended without a word (`runners/conversation.py`).
+
         Returns the channel on which its sender waits for a receipt, if it does.
         """
         message = json.loads(payload)
@@ -87,6 +97,8 @@ class Watch:
             self._stopped(generation)
         elif kind == "destroyed":
             self._destroyed()
+        elif kind == "unproven":
+            self._doubted(message["runner"], message["seconds"])
         self._informed = True
         self._tell()
         receipt: str | None = message.get("receipt")
@@ -130,6 +142,11 @@ class Watch:
         self._withdraw(generation)
         for exchange in [one for one in self.exchanges if one.generation <= generation]:
             exchange.fail(ActorStopped(actor_id=self.actor_id))
+
+    def _doubted(self, runner_id: str, seconds: float) -> None:
+        for exchange in list(self.exchanges):
+            if exchange.runner_id == runner_id and exchange.doubt is not None:
+                exchange.doubt(seconds)
 
     def _destroyed(self) -> None:
         self.destroyed = True

@@ -12,9 +12,9 @@ from gateway.outbox import Outbox
 from gateway.proxied_socket import ProxiedSocket
 from gateway.resolving import resolve
 from gateway.routing import Target, selected, socket_target, without_token
-from gateway.socket_tunnel import Close
+from gateway.socket_tunnel import Close, closing
 from gateway.tunnel import request_start
-from orchestrator import lifespan
+from orchestrator import failures, lifespan, logs, metrics, tracing
 from orchestrator.consumers import LeanConsumer
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
@@ -38,6 +38,9 @@ class GatewaySocket(LeanConsumer):
         """Carry messages both ways until either side, or the gateway, ends it."""
         await self.receive()  # websocket.connect
         self.ray_id = new_id()
+        logs.ray_id.set(self.ray_id)
+        named = dict(self.scope["headers"])
+        self._trace = tracing.begin("gateway", named.get(tracing.HEADER), [("network.protocol.name", "websocket")])
         self._accepted = False
         self._outbox = Outbox()
         self._ending: OrchestratorError | None = None
@@ -46,12 +49,16 @@ class GatewaySocket(LeanConsumer):
         self._socket = ProxiedSocket(client, self._outbox, self.ray_id, self._accept)
         client.listen()
         _open.add(self)
+        metrics.GATEWAY_SOCKETS.inc()
         try:
             close = await self._carry(client)
+            metrics.GATEWAY_SOCKET_ENDS.labels("client" if close is None else close.by).inc()
             if close is not None:
                 await self._accept()
                 await self.send_message({"type": "websocket.close", "code": close.code, "reason": close.reason})
         finally:
+            metrics.GATEWAY_SOCKETS.dec()
+            self._trace.end()
             client.leave()
             self._socket.let_go()
             _open.discard(self)
@@ -69,22 +76,25 @@ class GatewaySocket(LeanConsumer):
                 else:
                     actor_id = await client.while_connected(resolve(target))
                 with admission.socket_of(actor_id), attended(target, self._dismiss):
-                    await self._socket.open(self._opening(actor_id, target), target.skip_ready_wait)
+                    opening = self._opening(actor_id, target)
+                    await self._socket.open(opening, target.skip_ready_wait, self._trace)
+                    self._trace.end()
                     return await self._write_to(client)
         except ClientGone:
             return self._left()
         except OrchestratorError as error:
             return self._failed(error)
-        except Exception:
+        except Exception as error:
             logger.exception("WebSocket failed", extra={"action": "gateway_socket", "ray_id": self.ray_id})
-            return self._failed(OrchestratorError())
+            return self._failed(failures.told(error))
 
     def _left(self) -> Close | None:
         """Return how to close it although nobody is listened to any more: not at all, if the client has left."""
         return None if self._ending is None else self._failed(self._ending)
 
     def _failed(self, error: OrchestratorError) -> Close:
-        return Close(error.close_code, error.close_reason(self.ray_id))
+        self._trace.fail(f"{error.group}.{error.code}")
+        return closing(error, self.ray_id)
 
     def _target(self) -> Target:
         scope = self.scope
@@ -94,7 +104,7 @@ class GatewaySocket(LeanConsumer):
         return socket_target(raw.decode("latin-1"), query, named, scope.get("subprotocols", []))
 
     def _opening(self, actor_id: str, target: Target) -> ToClientWebSocketOpen:
-        headers = without_token(self.scope["headers"])
+        headers = self._trace.passed_on(without_token(self.scope["headers"]))
         as_request = request_start(actor_id, "GET", target.path, headers, b"", self.ray_id)
         return ToClientWebSocketOpen(actor_id, target.path, as_request.headers)
 
@@ -128,6 +138,7 @@ class GatewaySocket(LeanConsumer):
             if message["type"] == "websocket.disconnect":
                 code, reason = message.get("code", 1005), message.get("reason")
                 return self._socket.client_left(*((NO_CODE, None) if code in _SILENT else (code, reason or None)))
+            metrics.SOCKET_MESSAGES_FROM_CLIENTS.n += 1
             data = message.get("bytes")
             if data is None:
                 self._socket.from_client(message["text"].encode(), False)
@@ -154,6 +165,7 @@ class GatewaySocket(LeanConsumer):
 
     async def _write(self) -> None:
         while (message := await self._outbox.next()) is not None:
+            metrics.SOCKET_MESSAGES_TO_CLIENTS.n += 1
             if message.binary:
                 await self.send_message({"type": "websocket.send", "bytes": message.data})
             else:

@@ -16,9 +16,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from orchestrator.access import Scope
+from orchestrator.ids import is_id
 from orchestrator.models import AccessToken, AuditEntry, Namespace, SetAsideSignal, TimelineEntry
 from orchestrator.pages import KeysetChangeList
 from orchestrator.pictures import table
@@ -65,6 +67,13 @@ class ReadOnlyAdmin(AnyModelAdmin):
         return False
 
 
+def note_by_hand(request: HttpRequest, action: str, model: type[Model], target: str) -> AuditEntry:
+    """Write down what somebody is about to do, so that nothing is done without it."""
+    return AuditEntry.objects.create(
+        user=request.user.get_username(), action=action, model=model._meta.model_name or "", target=target
+    )
+
+
 def moment(field: str, title: str) -> Callable[[Any, Model], str]:
     """Return a column that shows a time to the second, in UTC, and by which the list can be ordered."""
 
@@ -72,6 +81,18 @@ def moment(field: str, title: str) -> Callable[[Any, Model], str]:
     def show(_: Any, row: Model) -> str:
         value = getattr(row, field)
         return unbroken(f"{value:%Y-%m-%d %H:%M:%S}") if value else NOTHING
+
+    return show
+
+
+def shortened(field: str, title: str) -> Callable[[Any, Model], str]:
+    """Return a column of ids, cut short: the row's page has all of it, and so has the pointer."""
+
+    @admin.display(description=title, ordering=field)
+    def show(_: Any, row: Model) -> str:
+        text = getattr(row, field)
+        short = f"{text[:SHORT]}…" if len(text) > SHORT + 1 else text
+        return format_html('<span class="nowrap" title="{}">{}</span>', text, short)
 
     return show
 
@@ -102,7 +123,12 @@ def unbroken(text: str) -> SafeString:
 
 def list_link(page: str, text: str, **lookups: str) -> SafeString:
     """Return a link to the rows of a list that these lookups find."""
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_changelist", query=lookups), text)
+    return link_to(reverse(f"admin:{page}_changelist"), text, **lookups)
+
+
+def link_to(url: str, text: str, **query: str) -> SafeString:
+    """Return a link to a page with these parameters."""
+    return format_html('<a href="{}?{}">{}</a>', url, urlencode(query), text)
 
 
 def rows(titles: Sequence[str], cells: Iterable[Sequence[Any]]) -> SafeString | str:
@@ -205,10 +231,12 @@ class AccessTokenAdmin(ReadOnlyAdmin):
 
     def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
         """Make the token as the API does, and remember it for the one page that shows it."""
+        audit = note_by_hand(request, "make", AccessToken, "")
         made, obj.secret = create_token(  # type: ignore[attr-defined]
             namespace=obj.namespace, label=obj.label, scopes=obj.scopes, expires_at=obj.expires_at
         )
         obj.pk = made.pk
+        AuditEntry.objects.filter(pk=audit.pk).update(target=made.pk, outcome="made")
 
     def response_add(self, request: HttpRequest, obj: AccessToken, post_url_continue: Any = None) -> HttpResponse:
         """Show the token, this once. It passes through no cookie and no log."""
@@ -219,8 +247,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     def revoke(self, request: HttpRequest, chosen: QuerySet[AccessToken]) -> None:
         """Make them worthless."""
         for row in chosen:
+            note_by_hand(request, "revoke", AccessToken, row.pk)
             revoke_token(row)
-            self.log_change(request, row, "revoked")
 
 
 @admin.register(TimelineEntry)
@@ -229,13 +257,25 @@ class TimelineEntryAdmin(ReadOnlyAdmin):
 
     list_display = ("time", "way", "label", "actor", "generation", "runner", "connection")
     list_display_links = ("time",)
-    list_filter = ("source", "target")
-    search_fields = ("=actor_id", "=runner_id", "=connection_id", "=pool_id")
+    search_fields = ("=actor_id",)  # see get_search_results
     search_help_text = "the whole id of an actor, a runner, a /start request or a pool"
     ordering = ("-id",)
     actor = linked("actor_id", "actor", "actors_actor")
     runner = linked("runner_id", "runner", "runners_runner")
     connection = linked("connection_id", "/start request", "runners_serverlessconnection")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TimelineEntry], search_term: str
+    ) -> tuple[QuerySet[TimelineEntry], bool]:
+        """Search by one id, in the column that knows it: each has an index, but all of them together have none."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        for column in ("actor_id", "runner_id", "connection_id", "pool_id") if is_id(term) else ():
+            found = queryset.filter(**{column: term}).exclude(**{column: ""})
+            if found.order_by().exists():
+                return found, False
+        return queryset.none(), False
 
     @admin.display(description="time", ordering="at")
     def time(self, row: TimelineEntry) -> SafeString:

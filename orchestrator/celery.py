@@ -12,6 +12,7 @@ from celery import Celery, signals
 from django.conf import settings
 from django.db import connections
 
+from orchestrator.broker import Reconnect
 from orchestrator.redis import celery_broker_url
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
@@ -20,6 +21,8 @@ app = Celery("torpor", fixups=[])
 app.conf.update(
     broker_url=celery_broker_url(settings.REDIS_URL),
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,  # a store that is full, or a replica for a moment, refuses commands
     broker_transport_options={
         "visibility_timeout": 90,
         "socket_keepalive": True,
@@ -39,6 +42,7 @@ app.conf.update(
     worker_soft_shutdown_timeout=5,
     worker_hijack_root_logger=False,
     imports=[
+        "orchestrator.retention",
         "orchestrator.workflow.echo",
         "runners.tasks",
         "runners.pool_tasks",
@@ -46,6 +50,7 @@ app.conf.update(
         "actors.hosting",
     ],
 )
+app.steps["consumer"].add(Reconnect)
 
 
 @signals.import_modules.connect

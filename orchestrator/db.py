@@ -1,10 +1,15 @@
-"""The database, asked from an event loop."""
+"""The database, asked from an event loop; and connections that are kept although a server may restart."""
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
+from django.db import connection
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,4 +25,46 @@ async def run_db(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 async def run_db_in(threads: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run such a function in threads of the caller's: one that also waits for others would hold up the rest."""
-    return await database_sync_to_async(function, thread_sensitive=False, executor=threads)(*args, **kwargs)
+    work = _with_kept_connection(function)
+    return await database_sync_to_async(work, thread_sensitive=False, executor=threads)(*args, **kwargs)
+
+
+def _with_kept_connection(function: Callable[P, T]) -> Callable[P, T]:
+    @wraps(function)
+    def work(*args: P.args, **kwargs: P.kwargs) -> T:
+        with kept_connection():
+            return function(*args, **kwargs)
+
+    return work
+
+
+@contextmanager
+def kept_connection() -> Iterator[None]:
+    """Do a piece of work with this thread's connection, which is kept from one to the next.
+
+    When a server goes away, every thread is left with a connection that fails at its next use. So the first
+    failure in a process is taken for a sign: the other threads begin their next piece of work with a new one.
+    """
+    if _before.at <= _failures.newest and not connection.in_atomic_block:
+        connection.close()
+    _before.at = time.monotonic()
+    try:
+        yield
+    finally:
+        if connection.errors_occurred:
+            _failures.newest = time.monotonic()
+
+
+class _Before(threading.local):
+    """When this thread last began a piece of work."""
+
+    at = 0.0
+
+
+class _Failures:
+    """When a connection of this process last failed."""
+
+    newest = 0.0
+
+
+_before, _failures = _Before(), _Failures()

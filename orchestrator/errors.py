@@ -91,6 +91,12 @@ class DatacenterNotFound(OrchestratorError):
     group, code, status = "datacenter", "not_found", 400
 
 
+class StoreUnavailable(OrchestratorError):
+    """A store of the engine does not answer just now; try again."""
+
+    group, code, status = "core", "store_unavailable", 503
+
+
 class BusUnavailable(OrchestratorError):
     """The link between this process and the others is down."""
 

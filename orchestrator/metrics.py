@@ -107,6 +107,10 @@ GATEWAY_RETRIES = Meter(Counter, "torpor_gateway_retries", "Further attempts of 
 GATEWAY_WAIT_SECONDS = Meter(
     Histogram, "torpor_gateway_wait_seconds", "Waits of requests for their actors", buckets=_SECONDS
 )
+GATEWAY_SOCKETS = Meter(Gauge, "torpor_gateway_sockets", "WebSockets of clients", multiprocess_mode="livesum")
+GATEWAY_SOCKET_ENDS = Meter(
+    Counter, "torpor_gateway_socket_ends", "Ends of clients' WebSockets, by who or what ended them", ["by"]
+)
 RUNNER_SOCKETS = Meter(Gauge, "torpor_runner_sockets", "Sockets of runners", multiprocess_mode="livesum")
 
 
@@ -136,6 +140,10 @@ _flushing = threading.Lock()
 _frames = Meter(Counter, "torpor_tunnel_frames", "Tunnel frames", ["direction"])
 _bytes = Meter(Counter, "torpor_tunnel_bytes", "Bytes of tunnel frames", ["direction"])
 GATEWAY_REQUESTS = HotCounter(Meter(Counter, "torpor_gateway_requests", "Requests that came to the gateway"))
+_messages = Meter(Counter, "torpor_gateway_socket_messages", "Messages of clients' WebSockets", ["direction"])
+SOCKET_MESSAGES_TO_CLIENTS, SOCKET_MESSAGES_FROM_CLIENTS = (
+    HotCounter(_messages, way) for way in ("to_client", "from_client")
+)
 FRAMES_TO_RUNNERS, FRAMES_FROM_RUNNERS = (HotCounter(_frames, way) for way in ("to_runner", "from_runner"))
 BYTES_TO_RUNNERS, BYTES_FROM_RUNNERS = (HotCounter(_bytes, way) for way in ("to_runner", "from_runner"))
 

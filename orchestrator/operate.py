@@ -19,7 +19,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
-from orchestrator.admin import NOTHING, ReadOnlyAdmin
+from orchestrator.admin import NOTHING, ReadOnlyAdmin, note_by_hand
 from orchestrator.errors import OrchestratorError
 from orchestrator.models import AuditEntry
 
@@ -123,12 +123,7 @@ class OperatedAdmin(ReadOnlyAdmin):
         if refusal is not None:  # it has changed since it was shown
             messages.warning(request, f"{row.pk} was left alone: {refusal}")
             return
-        audit = AuditEntry.objects.create(
-            user=request.user.get_username(),
-            action=operation.name,
-            model=self.opts.model_name or "",
-            target=row.pk,
-        )
+        audit = note_by_hand(request, operation.name, self.model, row.pk)
         try:
             operation.do(row)
         except (OrchestratorError, redis.RedisError, OSError) as error:

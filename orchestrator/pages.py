@@ -52,7 +52,7 @@ class KeysetChangeList(ChangeList):
             self._link(found, newer=before is not None, older=more)
         self.result_list = found
         self.result_count = len(found)
-        self.full_result_count = None
+        self.full_result_count = self.result_count  # else the page would offer to show all
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = self.multi_page = False

@@ -48,7 +48,11 @@ class Environment(BaseSettings):
     batch_signals: int = Field(default=16, ge=1, le=4096)  # signals one turn of the pump takes
     lock_lease_ms: int = Field(default=3_000, ge=100)
     sweep_interval_ms: int = Field(default=1_000, ge=50)
-    timeline_days: float = Field(default=7, ge=0)  # arrows are kept this long; 0: for ever
+    # How long what is over is kept; 0: for ever.
+    timeline_days: float = Field(default=7, ge=0)  # arrows
+    start_requests_days: float = Field(default=7, ge=0)  # ended `/start` requests
+    runners_days: float = Field(default=7, ge=0)  # runners that have stopped
+    audit_days: float = Field(default=365, ge=0)  # what was done by hand
 
     runner_ping_interval_ms: int = Field(default=3_000, ge=50)
     runner_ping_timeout_ms: int = Field(default=15_000, ge=100)
@@ -242,7 +246,7 @@ TEMPLATES = [
 ]
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "BACKEND": "orchestrator.channel_layer.PatientLayer",
         # The layer waits five seconds for a message in one call, which is also redis-py's time-out for any.
         "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 20}], "prefix": "torpor-channels"},
     }

@@ -71,8 +71,9 @@ class Recorded(Trace):
         return Recorded(self._tracer, span)
 
     def fail(self, error: str) -> None:
-        """Note that it failed, and why."""
-        self._span.set_attribute("error.type", error)
+        """Note that it failed, and why, unless it is over."""
+        if self._span.is_recording():
+            self._span.set_attribute("error.type", error)
 
     def end(self) -> None:
         """End the span."""

@@ -19,6 +19,7 @@ from orchestrator.admin import (
     moment,
     preformatted,
     rows,
+    shortened,
 )
 from orchestrator.models import TimelineEntry
 from orchestrator.operate import OperatedAdmin
@@ -201,12 +202,11 @@ class RunnerAdmin(OperatedAdmin):
 
     operations = RUNNER_OPERATIONS
     list_display = (
-        "id",
+        "runner",
         "name",
-        "key",
+        "short_key",
         "namespace",
-        "state",
-        "cordoned",
+        "condition",
         "slots",
         "runner_version",
         "connected",
@@ -218,6 +218,8 @@ class RunnerAdmin(OperatedAdmin):
     search_fields = ("=id", "name__startswith", "key__startswith")
     search_help_text = "a runner's whole id, or the beginning of a pool's name or a key"
     ordering = ("-id",)
+    runner = shortened("id", "runner")
+    short_key = shortened("key", "key")
     connected = moment("connected_at", "connected")
     pinged = moment("last_ping_at", "last heard of")
     created = moment("created_at", "created")
@@ -261,6 +263,11 @@ class RunnerAdmin(OperatedAdmin):
         """Show the actors that hold a slot of it."""
         return actor_tables.of_runner(row)
 
+    @admin.display(description="state", ordering="state")
+    def condition(self, row: Runner) -> str:
+        """Show the state, and whether it is cordoned."""
+        return f"{row.state}, cordoned" if row.cordoned else row.state
+
     @admin.display(description="slots in use", ordering="used_slots")
     def slots(self, row: Runner) -> str:
         """Show the slots in use, and all."""
@@ -298,12 +305,13 @@ class RunnerAdmin(OperatedAdmin):
 class ServerlessConnectionAdmin(ReadOnlyAdmin):
     """`/start` requests, the newest first."""
 
-    list_display = ("id", "pool", "state", "runner", "status", "trouble", "created", "ready", "ended")
+    list_display = ("request", "pool", "state", "runner", "status", "trouble", "created", "ready", "ended")
     list_filter = ("state",)
     list_select_related = ("pool",)
     search_fields = ("=id", "=runner_id", "=pool__id")
     search_help_text = "the whole id of a request, a runner or a pool"
     ordering = ("-id",)
+    request = shortened("id", "/start request")
     runner = linked("runner_id", "runner", "runners_runner")
     created = moment("created_at", "made")
     ready = moment("ready_at", "ready")

@@ -29,6 +29,11 @@ def gateway_channel(gateway_id: bytes) -> str:
     return f"gateway:{gateway_id.hex()}"
 
 
+def unproven_news(runner_id: str, seconds: float) -> bytes:
+    """Return the message to an actor's gateways that what they sent to its runner in that time may be lost."""
+    return json.dumps({"m": "unproven", "runner": runner_id, "seconds": round(seconds, 3)}).encode()
+
+
 def actor_channel(actor_id: str) -> str:
     """Return the channel of an actor's messages."""
     return f"actor:{actor_id}"

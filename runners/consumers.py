@@ -10,7 +10,7 @@ from functools import partial
 
 from django.conf import settings
 
-from orchestrator import datacenters, doorkeeper, lifespan
+from orchestrator import datacenters, doorkeeper, failures, lifespan
 from orchestrator.access import Right
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db
@@ -77,9 +77,9 @@ class RunnerSocket(LeanConsumer):
             return None if self.conversation is None else await self.conversation.hold()
         except OrchestratorError as error:
             return error
-        except Exception:
+        except Exception as error:
             logger.exception("runner socket failed", extra={"action": "runner_socket_failed"})
-            return OrchestratorError()
+            return failures.told(error)
 
     async def _introduce(self, address: Address, allow: Allow) -> Conversation | None:
         """Take the first frame and register the runner; None if it hangs up instead."""

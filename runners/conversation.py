@@ -6,6 +6,7 @@ through one queue.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -27,9 +28,10 @@ from orchestrator.workflow.mailbox import postman
 from runners import channel, forwarding, services, sockets
 from runners.background import spawn
 from runners.command_feed import CommandFeed
-from runners.connection import MAX_UNDER_WAY, Events, Evicted, NotReading, PingTimeout
+from runners.connection import MAX_UNDER_WAY, Events, Evicted, GoingAway, NotReading, PingTimeout
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.hosted import hosted_lives
 from runners.links import Flag, Links
 from runners.protocol import codec
 from runners.protocol.messages import (
@@ -56,6 +58,10 @@ from runners.storage_desk import StorageDesk
 logger = logging.getLogger(__name__)
 
 PING_JITTER_MS = 127
+PONG_SECONDS = 1.0
+"""A pong proves what was sent before its ping: so long before, at the most."""
+FINISH_SECONDS = 1.0
+"""When the process ends, the runner's storage requests have so long to be answered."""
 ACK_DELAY_SECONDS = 0.05
 """Acks gather for this long; the npm client looks through its unacknowledged events one by one."""
 LONG_FRAME_BYTES = 64 * 1024
@@ -110,15 +116,21 @@ class Conversation:
         metrics.start_flushing()
         try:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
+            accounts_itself = sockets.local_socket(self.runner_id) is not None  # the former one, when it ends
             sockets.hold(self.runner_id, self)
             jobs = (self._write(), self._ping(), self._look_after(), self._read())
             tasks = [asyncio.create_task(job) for job in jobs]
             self._post({"t": "connected", "socket_id": self._socket_id})
             if self._registration.reused:
                 self._say_ping()  # its pong comes after all that the runner repeats
+                if self._registration.unaccounted and not accounts_itself:
+                    spawn(self._account_for_the_dead())
             else:
                 self._feed.catch_up()
-            return await self._ended
+            error = await self._ended
+            if isinstance(error, GoingAway):
+                await self._finish_storage()
+            return error
         finally:
             self._take_no_more()
             metrics.RUNNER_SOCKETS.dec()
@@ -131,6 +143,13 @@ class Conversation:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._account_for_requests()
 
+    async def _finish_storage(self) -> None:
+        """Answer what the runner has asked of the storage: it would wait, as it cannot ask again (PROTOCOL §6)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self._desk.finish()
+                await self._queue.drained()
+
     def _account_for_requests(self) -> None:
         """Have gateways send again what the runner cannot have had, and tell them what it may not have had."""
         unsent = {begun: frame for frame in self._queue.unsent() if (begun := request_begun_by(frame)) is not None}
@@ -140,6 +159,14 @@ class Conversation:
         is_back = replaced or sockets.local_socket(self.runner_id) is not None
         for request in self._deliveries.unproven() - unsent.keys():
             forwarding.tell_unproven(self.runner_id, request, is_back=is_back)
+
+    async def _account_for_the_dead(self) -> None:
+        """Tell gateways what their requests to the runner's last socket are worth: its process cannot any more."""
+        silent = timezone.now() - self._registration.seen_at
+        news = channel.unproven_news(self.runner_id, silent.total_seconds() + PONG_SECONDS)
+        for actor_id, _ in await run_db(hosted_lives, self.runner_id):
+            with contextlib.suppress(BusOverloaded):
+                get_bus().publish(channel.actor_channel(actor_id), news)
 
     def _init_message(self) -> ToClientInit:
         registration = self._registration

@@ -11,7 +11,7 @@ from orchestrator.models import Namespace
 from orchestrator.moments import to_ms, to_optional_ms
 from orchestrator.paging import Position, bytewise
 from runners.errors import RunnerConfigNotFound
-from runners.models import ActorName, Runner, RunnerConfig
+from runners.models import ActorName, Runner, RunnerConfig, ServerlessConnection
 
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -161,3 +161,13 @@ def _newest_first(rows: QuerySet[Runner], limit: int, after: Position | None) ->
 def names_json(names: Sequence[ActorName]) -> dict[str, Any]:
     """Return actor names as the API shows them, in their order."""
     return {name.name: {"metadata": name.metadata} for name in names}
+
+
+def ended_requests() -> QuerySet[ServerlessConnection]:
+    """Return the `/start` requests nothing more comes of."""
+    return ServerlessConnection.objects.filter(state=ServerlessConnection.State.ENDED, ended_at__isnull=False)
+
+
+def ended_runners() -> QuerySet[Runner]:
+    """Return the runners that have stopped, and that nothing waits for."""
+    return Runner.objects.filter(state=Runner.State.STOPPED, stop_at__isnull=False, due_at=None, used_slots=0)

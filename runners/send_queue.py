@@ -30,6 +30,8 @@ class SendQueue:
         self._answers: deque[bytes] = deque()
         self._answers_bytes = 0
         self._more = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._room = asyncio.Event()
         self._room.set()
 
@@ -42,6 +44,7 @@ class SendQueue:
         """Queue what the engine itself has to say. There is no gap: a runner that does not read is cut off."""
         self._frames.append(frame)
         self._bytes += len(frame)
+        self._empty.clear()
         self._more.set()
         if self._bytes > END_BYTES:
             self._overflow()
@@ -62,11 +65,16 @@ class SendQueue:
         self._answers_bytes += len(frame)
         if self._answers_bytes > ANSWERS_BYTES:
             self._room.clear()
+        self._empty.clear()
         self._more.set()
 
     async def room(self) -> None:
         """Wait until the runner has read enough of its answers."""
         await self._room.wait()
+
+    async def drained(self) -> None:
+        """Wait until everything is written."""
+        await self._empty.wait()
 
     def unsent(self) -> list[bytes]:
         """Return the frames nobody has begun to write, in order."""
@@ -82,6 +90,7 @@ class SendQueue:
                     self._bytes -= len(frame)
                 if self._answers:
                     await self._send_answer()
+            self._empty.set()
             self._more.clear()
             await self._more.wait()
 

@@ -28,6 +28,7 @@ class Registration:
 
     runner_id: str
     reused: bool  # it was known, and may have actors
+    unaccounted: bool  # nobody has said what its last socket had still under way: that process may be dead
     seen_at: datetime  # when it was last heard of before, if it was
     drain_grace: timedelta
     serverless: bool
@@ -80,6 +81,7 @@ def register_runner(
     return Registration(
         runner_id=runner.pk,
         reused=reused,
+        unaccounted=reused and runner.socket_id != "",
         seen_at=runner.last_ping_at,
         drain_grace=drain_grace(config),
         serverless=config.kind == RunnerConfig.Kind.SERVERLESS,

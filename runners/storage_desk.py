@@ -92,6 +92,11 @@ class StorageDesk:
         else:
             act()
 
+    async def finish(self) -> None:
+        """Return when every request that waits is carried out and its answer queued."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def close(self) -> None:
         """Drop the requests that wait, and act where it was to be done after them."""
         for task in self._tasks:

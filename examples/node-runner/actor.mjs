@@ -118,6 +118,7 @@ export function createRunner(client, settings) {
       log("socket", { actorId, path, hibernatable, restoring });
       if (hibernatable && !restoring) shelf.put(actorId, { gatewayId, requestId, path, headers });
       socket.addEventListener("message", (event) => {
+        if (!lives.has(actorId)) return; // it has just stopped: not acknowledged, the next life is told again
         socket.send(event.data);
         if (hibernatable) {
           shelf.received(actorId, { gatewayId, requestId }, event.rivetMessageIndex);

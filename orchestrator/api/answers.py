@@ -8,7 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja.errors import ValidationError
 from ninja.renderers import BaseRenderer
 
-from orchestrator.errors import BadRequest, OrchestratorError
+from orchestrator import failures
+from orchestrator.errors import BadRequest, OrchestratorError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,9 @@ def to_json(value: Any) -> bytes:
 
 
 def error_answer(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
-    """Return the answer for an error; one that is not in our tree is logged and told as an internal one."""
+    """Return the answer for an error; one that is not in our tree is logged, and told as a store's or internal."""
     told = _tellable(error)
-    if told.status == 500:
+    if told.status == 500 or isinstance(told, StoreUnavailable):
         logger.error(
             "request failed",
             exc_info=error if isinstance(error, Exception) else None,
@@ -41,10 +42,8 @@ def error_answer(request: HttpRequest, error: Exception | type[Exception]) -> Ht
 
 
 def _tellable(error: Exception | type[Exception]) -> OrchestratorError:
-    if isinstance(error, OrchestratorError):
-        return error
     if isinstance(error, ValidationError):
         problem = error.errors[0]
         where = ".".join(str(step) for step in problem["loc"][2:])
         return BadRequest(reason=f"{where}: {problem['msg']}" if where else str(problem["msg"]))
-    return OrchestratorError()
+    return failures.told(error)

@@ -20,6 +20,7 @@ from django.utils.cache import patch_vary_headers
 
 from orchestrator import logs
 from orchestrator.api.answers import error_answer
+from orchestrator.db import kept_connection
 from orchestrator.errors import MethodNotAllowed, PathNotFound
 from orchestrator.ids import new_id
 
@@ -89,7 +90,8 @@ def _answer(request: HttpRequest, ray_id: str) -> HttpResponseBase:
 
 def _answer_in_thread(request: HttpRequest) -> HttpResponseBase:
     close_old_connections()  # one that broke in an earlier request
-    return answer(request)
+    with kept_connection():
+        return answer(request)
 
 
 def _is_ours(request: HttpRequest) -> bool:

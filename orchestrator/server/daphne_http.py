@@ -19,7 +19,14 @@ from twisted.web.http_headers import Headers
 from orchestrator.errors import BadRequest, OrchestratorError
 from orchestrator.server.daphne_flow import Outflow
 from orchestrator.server.daphne_reactor import reactor
-from orchestrator.server.limits import HEADER_LINE_BYTES, HEADERS, HEADERS_BYTES, KEEP_ALIVE_SECONDS
+from orchestrator.server.limits import (
+    HEAD_SECONDS,
+    HEAD_TIMEOUT,
+    HEADER_LINE_BYTES,
+    HEADERS,
+    HEADERS_BYTES,
+    KEEP_ALIVE_SECONDS,
+)
 
 DRAIN_SECONDS = 5
 """How long a client that was refused may go on sending: it reads the answer only when it is done, or never."""
@@ -54,15 +61,53 @@ class Channel(HTTPChannel):
     maxHeaders = HEADERS
     totalHeadersSize = HEADERS_BYTES
 
+    _head: Any = None  # the call that gives up
+    _head_due = True  # what comes next, or is coming, is the head of a request
+    _head_begun = False
+
     def connectionMade(self) -> None:
         """Let the server know of the connection, so that it can wait for its end."""
         self.factory.server.open.add(self)
         super().connectionMade()  # type: ignore[no-untyped-call]
+        self._wait_for_head()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Let the server know of the end."""
+        self._have_head()
         self.factory.server.closed(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take in what the client sent."""
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self._head_due:
+            self._head_begun = True
+            self._wait_for_head()
+
+    def allHeadersReceived(self) -> None:
+        """Have the request served when its body is there, too."""
+        self._head_due = False
+        self._have_head()
+        super().allHeadersReceived()  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: Any) -> None:
+        """Go on to the next request."""
+        self._head_due = True
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+
+    def _wait_for_head(self) -> None:
+        if self._head is None:
+            self._head = reactor.callLater(HEAD_SECONDS, self._give_up)
+
+    def _have_head(self) -> None:
+        if self._head is not None and self._head.active():
+            self._head.cancel()
+        self._head, self._head_begun = None, False
+
+    def _give_up(self) -> None:
+        if self._head_begun:
+            self.transport.write(HEAD_TIMEOUT)  # type: ignore[union-attr, call-arg, misc]
+        self.loseConnection()  # type: ignore[no-untyped-call]
 
     def going_away(self) -> None:
         """Finish the response that is under way, if there is one, and close."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.server.limits import CRASHED
+from orchestrator.server.limits import CRASHED, HEADERS
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +16,12 @@ class Stopped(OrchestratorError):
     """This process ends; another one will answer."""
 
     group, code, status = "guard", "service_unavailable", 503
+
+
+class HeadTooLarge(OrchestratorError):
+    """The request has too many headers."""
+
+    group, code, status = "guard", "request_headers_too_large", 431
 
 
 Message = dict[str, Any]
@@ -35,8 +41,11 @@ def guarded(application: Application) -> Application:
     """
 
     def guard(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        serve = _serve_request if scope["type"] == "http" else _serve_websocket
-        return serve(application, scope, receive, send)
+        if scope["type"] != "http":
+            return _serve_websocket(application, scope, receive, send)
+        if len(scope["headers"]) > HEADERS:
+            return send_error(HeadTooLarge(), send)
+        return _serve_request(application, scope, receive, send)
 
     return guard
 

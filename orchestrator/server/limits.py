@@ -16,6 +16,19 @@ READ_BUFFER_BYTES = 256 * 1024
 """With more than this not yet received by the application, the client is not read from."""
 ACCEPT_SECONDS = 120
 """How long an application may take to accept a WebSocket: it waits for its actor to wake (DESIGN §11)."""
+HEAD_SECONDS = 20
+"""How long the head of a request may take, from the connection or its first byte on."""
+HEAD_TIMEOUT = (
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: 94\r\n\r\n"
+    b'{"group":"guard","code":"request_timeout","message":"The head of the request took too long."}\n'
+)
+"""What a client hears who has begun one."""
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: 102\r\n\r\n"
+    b'{"group":"guard","code":"request_headers_too_large","message":"The head of the request is too long."}\n'
+)
 KEEP_ALIVE_SECONDS = 75
 CLOSE_SECONDS = 5
 """How long a client may take to answer a WebSocket's close, and to take what was written before it hangs up."""

@@ -12,14 +12,12 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets import http11
 from websockets.frames import Frame
 
 from orchestrator import lifespan
-from orchestrator.server.gathering import Gathering
 from orchestrator.server.guard import Application
 from orchestrator.server.limits import (
     CLOSE_SECONDS,
@@ -35,14 +33,7 @@ from orchestrator.server.limits import (
     closing,
 )
 from orchestrator.server.pulse import Pulse
-
-
-class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # httptools' or h11's
-    """One connection, that of a WebSocket too: it goes on with the same transport."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Gather what is written."""
-        super().connection_made(Gathering(transport, self.loop))
+from orchestrator.server.uvicorn_http import Http
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -184,7 +175,7 @@ def run(application: Application, listener: socket.socket, pings: Pings | None) 
         application,
         interface="asgi3",
         lifespan="off",
-        http=Connection,
+        http=Http,
         ws=WebSocket,
         ws_max_size=WEBSOCKET_BYTES,
         ws_per_message_deflate=False,

@@ -123,7 +123,7 @@ class TestActors:
         actors = [make_actor(namespace) for _ in range(3)]
         monkeypatch.setattr(services, "DESTROY_SECONDS", 0.2)  # and no worker
         out = io.StringIO()
-        with pytest.raises(CommandError, match=f"{actors[0].pk}: core.internal_error"):
+        with pytest.raises(CommandError, match=f"{actors[0].pk}: actor.destruction_unconfirmed"):
             call_command("actors", "destroy", *(one.pk for one in actors), "--json", stdout=out)
         assert {row["id"]: row["ok"] for row in json.loads(out.getvalue())} == {one.pk: False for one in actors}
 

@@ -12,9 +12,8 @@ from django.db.models import Count
 from django.test import override_settings
 
 from actors import codec
-from actors.lifecycle import CrashPolicy, Created, Destroy, Life, Start, State, Tick, decide
+from actors.lifecycle import CrashPolicy, Created, Destroy, Life, Start
 from actors.models import Actor
-from actors.story import state_name
 from actors.tasks import limits
 from orchestrator import ids
 from orchestrator.models import Namespace, SetAsideSignal, TimelineEntry
@@ -25,6 +24,7 @@ from tests.simulation.engine import Engine, quick_database
 from tests.simulation.gateways import ANSWER_SECONDS, REQUEST_SECONDS, Gateway, Request
 from tests.simulation.processes import Census, Process
 from tests.simulation.world import NONE, Faults, Violation, World
+from tests.support.replay import Departure, essence, replay
 
 HOSTED = [Actor.Status.STARTING, Actor.Status.RUNNING, Actor.Status.STOPPING]
 LIMITS = {"actor_stop_ms": 20_000}
@@ -246,20 +246,13 @@ class Run:
 
     def _check_timeline(self, actor: Actor) -> None:
         """Its timeline leads to its row (I16), deadlines aside: a Tick is taken to have come in time."""
-        state: State = Created(Life(CrashPolicy(actor.crash_policy)), due=actor.created_at)
-        for entry in TimelineEntry.objects.filter(actor_id=actor.pk).order_by("at", "id"):
-            if "signal" in entry.data:
-                signal = codec.decode_signal(entry.data["signal"])
-                at = entry.at + timedelta(seconds=1) if isinstance(signal, Tick) else entry.at
-                state, _ = decide(state, signal, at, limits())
-                if state_name(state) != entry.data["state"]:
-                    self.world.fail(f"I16: {actor.pk} is {state} in a replay, and was {entry.data['state']}")
-        replayed, row = (
-            (state_name(one), one.life.generation, one.life.failure, one.life.alarm_at)
-            for one in (state, actor.state)
-        )
-        if replayed != row:
-            self.world.fail(f"I16: the timeline of {actor.pk} leads to {replayed}, and its row is {row}")
+        entries = TimelineEntry.objects.filter(actor_id=actor.pk).order_by("at", "id").values_list("at", "data")
+        try:
+            state = replay(actor.crash_policy, actor.created_at, entries, limits())
+        except Departure as departure:
+            self.world.fail(f"I16: {actor.pk} is {departure}")
+        if essence(state) != essence(actor.state):
+            self.world.fail(f"I16: the timeline of {actor.pk} leads to {state}, and its row is {actor.state}")
 
 
 def simulate(seed: int, *, seconds: float = 40.0, faults: Faults | None = None) -> Outcome:

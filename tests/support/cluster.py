@@ -20,16 +20,17 @@ READY_SECONDS = 60.0  # for the slowest process on a busy machine
 MANAGE_SECONDS = 120.0
 
 WORKER = (
-    "-m celery -A orchestrator.celery worker --pool solo --concurrency 1"
+    "-m celery -A {celery} worker --pool solo --concurrency 1"
     " --without-gossip --without-mingle --without-heartbeat -Q torpor --loglevel INFO -n"
 )
 
 
 class Cluster:
-    """Web processes, a Celery worker, a connector and a sweeper around one database and one Redis.
+    """Web processes, Celery workers, connectors and a sweeper around one database and one Redis.
 
     `webs[0]` is where runners connect (the public URL). `env` overrides what the processes find in their
-    environment; with `token`, that of the admin, the engine asks everybody for one. Logs are files in `directory`.
+    environment; with `token`, that of the admin, the engine asks everybody for one. `celery` is the module whose
+    app the workers run. Logs are files in `directory`.
     """
 
     def __init__(
@@ -39,8 +40,11 @@ class Cluster:
         redis_url: str,
         server: Server = "daphne",
         webs: int = 2,
+        workers: int = 1,
+        connectors: int = 1,
         env: Mapping[str, str] | None = None,
         token: str | None = None,
+        celery: str = "orchestrator.celery",
     ) -> None:
         self.directory = directory
         self.redis_url = redis_url
@@ -57,10 +61,14 @@ class Cluster:
         if token is not None:
             self._env["TORPOR_ADMIN_TOKEN"] = token
         self.webs = [self._web(f"web{index}", port, server) for index, port in enumerate(ports)]
-        self.worker = self._child("worker", *WORKER.split(), f"{directory.name}@%h")
-        self.connector = self._child("connector", "manage.py", "runworker", "serverless")
+        self.workers = [self._worker(f"worker{index or ''}", celery) for index in range(workers)]
+        self.connectors = [
+            self._child(f"connector{index or ''}", "manage.py", "runworker", "serverless")
+            for index in range(connectors)
+        ]
+        self.worker, self.connector = self.workers[0], self.connectors[0]
         self.sweeper = self._child("sweeper", "manage.py", "sweeper")
-        self.children = [*self.webs, self.worker, self.connector, self.sweeper]
+        self.children = [*self.webs, *self.workers, *self.connectors, self.sweeper]
         self.api = Api(self.urls[0], token=token)
 
     def __enter__(self) -> Self:
@@ -145,6 +153,9 @@ class Cluster:
     def _web(self, name: str, port: int, server: Server) -> Child:
         where = ["--host", "127.0.0.1", "--port", str(port), "--server", server]
         return self._child(name, "manage.py", "serve", *where)
+
+    def _worker(self, name: str, celery: str) -> Child:
+        return self._child(name, *WORKER.format(celery=celery).split(), f"{self.directory.name}-{name}@%h")
 
     def _child(self, name: str, *arguments: str) -> Child:
         return Child(name, [sys.executable, *arguments], self.directory / f"{name}.log", self._env)

@@ -66,6 +66,14 @@ class Browser:
     def run(self, script: str) -> object:
         return self.driver.execute_script(script)
 
+    def copied(self) -> str:
+        """Return what is in the clipboard."""
+        self.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+        script = (
+            "const done = arguments[0]; navigator.clipboard.readText().then(done, (error) => done(String(error)))"
+        )
+        return str(self.driver.execute_async_script(script))
+
     def resize(self, width: int, height: int) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -92,7 +92,7 @@ GIVEN_BACK: Flow = [
 def messy(ending: Flow) -> Flow:
     """Return the messy flow (DESIGN §1.2), its first runner's end as given."""
     return [
-        (f"GET {SLEEP}", USER, GATEWAY),  # 1, and 2 comes with it
+        ("GET /sleep", USER, GATEWAY),  # 1, and 2 comes with it; no query is written down
         WAKE,
         NO_RUNNER,
         BUMP,
@@ -101,7 +101,7 @@ def messy(ending: Flow) -> Flow:
         RUNNING,
         READY,
         Together(((REQUEST, RESPONSE), (INTENT, STOP_ACTOR, SECOND_INTENT))),  # 3
-        (f"GET {ONE}", USER, GATEWAY),  # 4
+        ("GET /slow", USER, GATEWAY),  # 4
         ("wake (deferred until stopped)", GATEWAY, ACTOR),
         STOPPED,  # 5
         *OVER,

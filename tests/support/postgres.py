@@ -50,15 +50,18 @@ def url(directory: Path, database: str = "postgres") -> str:
 
 
 class Postgres(Child):
-    """A server in a directory from `new_directory`; a test may kill and restart it."""
+    """A server in a directory from `new_directory`; a test may kill and restart it.
 
-    def __init__(self, directory: Path) -> None:
+    It is made to be fast, and may lose what was committed when it is killed; `settings` are in addition.
+    """
+
+    def __init__(self, directory: Path, *settings: str) -> None:
         programs = _programs()
         assert programs is not None, MISSING
         self.directory = directory
         self._data = directory / "data"
         self._initdb = [str(programs / "initdb"), "-D", str(self._data), "-U", USER, "-A", "trust", "--no-sync"]
-        options = [part for setting in (*_FAST, "listen_addresses=") for part in ("-c", setting)]
+        options = [part for setting in (*_FAST, "listen_addresses=", *settings) for part in ("-c", setting)]
         server = [str(programs / "postgres"), "-D", str(self._data), "-k", str(directory), *options]
         super().__init__("postgres", _unprivileged(server), Path(tempfile.gettempdir()) / f"{directory.name}.log")
 
@@ -89,15 +92,24 @@ class Postgres(Child):
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return url(self.directory, name)
 
+    def copy(self, source: str, target: str) -> None:
+        """Dump a database and restore it into another one, which is empty."""
+        programs = _programs()
+        assert programs is not None, MISSING
+        at = ["-h", str(self.directory), "-U", USER, "-d"]
+        dump = subprocess.run([str(programs / "pg_dump"), *at, source, "-Fc"], capture_output=True, check=True)
+        restore = [str(programs / "pg_restore"), *at, target, "--exit-on-error"]
+        subprocess.run(restore, input=dump.stdout, check=True)
+
     def _address(self, database: str) -> str:
         return conninfo.make_conninfo(host=str(self.directory), user=USER, dbname=database)
 
 
 @contextmanager
-def server(directory: Path | None = None) -> Iterator[Postgres]:
+def server(directory: Path | None = None, *settings: str) -> Iterator[Postgres]:
     """Run a server, by default in a directory of its own; afterwards nothing of it is left."""
     home = directory or new_directory()
-    running_server = Postgres(home)
+    running_server = Postgres(home, *settings)
     try:
         running_server.start()
         yield running_server

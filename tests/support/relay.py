@@ -1,9 +1,11 @@
-"""A cable between a runner and the engine: it can be cut, plugged in elsewhere, or go dead without a sign."""
+"""A cable between two processes: it can be cut, plugged in elsewhere, slow, or go dead without a sign."""
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,12 +13,21 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Relay:
-    """Passes on connections to one port of loopback. `url` is where to connect instead."""
+    """Passes on connections to one port of loopback; `url` is where to connect instead.
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+    Between unix sockets, if both ends are paths: then `near` is where to connect instead.
+    """
+
+    def __init__(self, target: int | Path, near: Path | None = None) -> None:
+        self._targets: tuple[int | Path, ...] = (target,)
+        if near is None:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(near))
+            self._listener.listen(128)
+        self._delay_seconds = 0.0
         self._passing = threading.Event()
         self._passing.set()
         self._ends: list[socket.socket] = []
@@ -37,9 +48,9 @@ class Relay:
         for thread in self._threads:
             thread.join()
 
-    def lead_to(self, port: int) -> None:
-        """Connect to that port from now on; connections that are open stay where they are."""
-        self._port = port
+    def lead_to(self, *ports: int) -> None:
+        """Connect to the first of these ports that listens; connections that are open stay where they are."""
+        self._targets = ports
 
     def cut(self) -> None:
         """Break off every connection, without a goodbye."""
@@ -57,12 +68,28 @@ class Relay:
         """Pass on again, first of all what has come meanwhile."""
         self._passing.set()
 
+    def slow_down(self, seconds: float) -> None:
+        """Keep each piece back for so long, each way; 0 for not at all."""
+        self._delay_seconds = seconds
+
+    def _connect(self) -> socket.socket:
+        """Connect to the first target that listens.
+
+        Raises:
+            OSError: none does.
+        """
+        *others, last = self._targets
+        for target in others:
+            with contextlib.suppress(OSError):
+                return _connected(target)
+        return _connected(last)
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener is closed in the end
             while True:
                 near, _ = self._listener.accept()
                 try:
-                    far = socket.create_connection(("127.0.0.1", self._port))
+                    far = self._connect()
                 except OSError:
                     near.close()
                     continue
@@ -87,7 +114,21 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
                 self._passing.wait()
+                if self._delay_seconds:
+                    time.sleep(self._delay_seconds)
                 target.sendall(data)
         self._passing.wait()  # a dead cable tells nobody that the other end is gone
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+
+def _connected(target: int | Path) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_connection(("127.0.0.1", target))
+    far = socket.socket(socket.AF_UNIX)
+    try:
+        far.connect(str(target))
+    except OSError:
+        far.close()
+        raise
+    return far

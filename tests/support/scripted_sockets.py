@@ -112,9 +112,11 @@ def gateway_url(engine_url: str, path: str) -> str:
 
 
 @asynccontextmanager
-async def client_of(engine_url: str, path: str, offers: Sequence[str] = ()) -> AsyncIterator[ClientConnection]:
+async def client_of(
+    engine_url: str, path: str, offers: Sequence[str] = (), **headers: str
+) -> AsyncIterator[ClientConnection]:
     """Connect a client to an actor; it hangs up in the end."""
-    async with dial(gateway_url(engine_url, path), offers) as client:
+    async with dial(gateway_url(engine_url, path), offers, headers) as client:
         yield client
 
 

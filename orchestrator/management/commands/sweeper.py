@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from orchestrator.timeline import forget_old_arrows
+from orchestrator import retention
 from orchestrator.workflow import mailbox, timers
 from orchestrator.workflow.sweep import ask_for_echoes, sweep
 
@@ -40,7 +40,7 @@ class Command(BaseCommand):
                     next_sweep = time.monotonic() + settings.ENV.sweep_interval_ms / 1000
                     sweep(timezone.now())
                     ask_for_echoes()
-                    forget_old_arrows(timezone.now())
+                    retention.begin()
             except (redis.RedisError, OSError, DatabaseError):
                 logger.exception("sweep failed, trying again", extra={"action": "sweep_failed"})
                 connection.close()

@@ -276,7 +276,7 @@ class TestDelete:
     def test_without_a_worker_it_is_an_error_in_time(self, api, namespace, monkeypatch):
         monkeypatch.setattr(services, "DESTROY_SECONDS", 0.3)
         answer = api.send("DELETE", f"/actors/{make_actor(namespace).pk}")
-        assert answer.refused == (500, "core.internal_error")
+        assert answer.refused == (503, "actor.destruction_unconfirmed")
 
     def test_an_actor_of_nobody_or_of_another_namespace_is_not_found(self, api, namespace):
         other = Namespace.objects.create(name="other", display_name="Other")

@@ -187,3 +187,11 @@ async def test_only_what_has_changed_is_sent_but_to_newcomers(monkeypatch):
     watch.join(second)
     assert set(json.loads(await second.next())["pieces"]) == {"same", "looks"}
     watch.task.cancel()
+
+
+def test_what_cannot_be_in_a_name_is_looked_for_without_harm(namespace):
+    actor = make_actor(namespace)
+    client = logged_in()
+    answer = client.get("/console/", {"find": f"\0{actor.pk}"})
+    assert answer.headers["location"] == reverse("console:actor", args=[actor.pk])
+    assert client.get("/console/", {"find": "\0"}).status_code == 200

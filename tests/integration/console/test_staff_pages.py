@@ -69,6 +69,9 @@ def find_and_wake(browser: Browser, url: str, actor_id: str) -> None:
     browser.write("[name=generation]", "0")
     browser.follow("form.filter [type=submit]")
     browser.until_text("svg.sequence", "generation 0")
+    browser.click("[data-copies]")
+    browser.until_text("[data-copies]", "Copied")
+    assert browser.copied().startswith("sequenceDiagram\n")
     browser.picture("admin-timeline")
     assert not browser.run(UNLABELLED)
 

@@ -8,6 +8,7 @@ import pytest
 from gateway import client as client_side
 from gateway.hub import open_hub
 from gateway.waiting import _wakers
+from orchestrator import lifespan
 from orchestrator.db import run_db
 from orchestrator.ids import new_id
 from orchestrator.models import TimelineEntry
@@ -327,3 +328,33 @@ async def test_an_answer_that_never_comes_is_given_up(worker, host, client, name
     await runner.take(ToClientTunnelMessage, aborts)
     assert len(runner.requests) == 1
     assert held() == NOTHING
+
+
+async def test_a_request_that_is_under_way_is_answered_before_the_process_sends_its_runners_away(
+    worker, host, client, namespace
+):
+    asked = asyncio.Queue()
+    runner = await host(answer=asked.put)
+    actor_id = await running_actor(namespace)
+    answer = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+    request = await asked.get()
+    ending = asyncio.create_task(lifespan.run_shutdown())
+    await asyncio.sleep(0.1)  # it has begun to end
+    await request.answer(b"in time")
+    assert (await answer).content == b"in time"
+    await ending
+    assert await runner.has_closed() == (1011, "ws.going_away")
+
+
+async def test_a_request_that_takes_too_long_does_not_keep_the_process_from_ending(
+    worker, host, client, namespace, monkeypatch
+):
+    monkeypatch.setattr("gateway.http.FINISH_SECONDS", 0.2)
+    asked = asyncio.Queue()
+    runner = await host(answer=asked.put)
+    actor_id = await running_actor(namespace)
+    answer = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+    await asked.get()
+    await lifespan.run_shutdown()
+    assert await runner.has_closed() == (1011, "ws.going_away")
+    answer.cancel()

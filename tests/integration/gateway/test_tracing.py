@@ -14,6 +14,7 @@ from gateway.wake_trace import tell_phases
 from orchestrator import tracing
 from orchestrator.db import run_db
 from tests.support.management import make_actor
+from tests.support.scripted_sockets import client_of, take_open
 from tests.support.web import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,6 +59,20 @@ async def test_a_request_to_a_sleeping_actor_is_one_trace(spans, engine_url, hos
     assert all(one.end_time == after.start_time for one, after in pairwise(phases))
     passed_on = runner.requests[0].start.headers["traceparent"]
     assert passed_on == f"00-{TRACE_ID}-{gateway_id:016x}-01"
+
+
+async def test_the_handshake_of_a_websocket_is_one_trace(spans, engine_url, host, worker, namespace):
+    runner = await host()
+    actor = await run_db(make_actor, namespace)
+    async with client_of(engine_url, actor.pk, traceparent=PARENT):
+        socket, start = await take_open(runner)
+        await socket.accept()
+        await eventually(lambda: {"gateway", "running"} <= {span.name for span in spans()})
+        by_name = {span.name: span for span in spans()}
+        assert set(by_name) == {"gateway", "tunnel", "wake", "resolve", "allocate", "start_actor", "running"}
+        assert {f"{span.context.trace_id:032x}" for span in spans()} == {TRACE_ID}
+        assert by_name["gateway"].attributes["network.protocol.name"] == "websocket"
+        assert start.headers["traceparent"] == f"00-{TRACE_ID}-{by_name['gateway'].context.span_id:016x}-01"
 
 
 async def test_a_request_that_is_refused_names_the_error(spans, engine_url):

@@ -20,6 +20,7 @@ from actors.services import create_actor
 from orchestrator.access import digest
 from orchestrator.admin import ReadOnlyAdmin
 from orchestrator.arrows import Arrow, Participant
+from orchestrator.ids import new_id
 from orchestrator.models import AccessToken, AuditEntry, Namespace, SetAsideSignal, TimelineEntry
 from orchestrator.timeline import record
 from orchestrator.tokens import create_token
@@ -313,6 +314,9 @@ def test_a_token_is_made_and_shown_once(staff, namespace):
     staff.post(page(AccessToken, "changelist"), {"action": "revoke", "_selected_action": [row.pk]})
     row.refresh_from_db()
     assert row.revoked_at is not None
+    done = AuditEntry.objects.order_by("pk").values_list("user", "action", "model", "target", "outcome")
+    told = [("make", "made"), ("revoke", "asked for")]
+    assert list(done) == [("root", action, "accesstoken", row.pk, outcome) for action, outcome in told]
 
 
 @pytest.mark.parametrize(
@@ -444,3 +448,25 @@ def test_actors_are_found_by_id_runner_name_and_key(staff, namespace):
     assert found("chat/room/alice") == [alice.pk]
     assert found("chat/room/bob") == []
     assert found("nobody") == []
+
+
+@pytest.mark.parametrize("status", Actor.Status.values)
+def test_actors_are_shown_by_their_status(staff, namespace, status):
+    make_actor(namespace, name="the asleep")
+    make_destroyed_actor(namespace, name="the destroyed")
+    for awake in set(Actor.Status.values) - {"asleep", "destroyed"}:
+        runner_id = new_id() if awake in ("starting", "running", "stopping") else ""
+        make_actor(namespace, name=f"the {awake}", status=awake, runner_id=runner_id, due_at=timezone.now())
+    text = staff.get(page(Actor, "changelist"), {"status__exact": status}).content.decode()
+    assert set(re.findall(r"the [a-z]+(?=</td>)", text)) == {f"the {status}"}
+
+
+@pytest.mark.parametrize("column", ["actor_id", "runner_id", "connection_id", "pool_id"])
+def test_the_timeline_is_searched_by_whichever_id(staff, namespace, column):
+    wanted, other = new_id(), new_id()
+    for pk, label in ((wanted, "the wanted one"), (other, "the other one")):
+        record([Arrow(Participant.ACTOR, Participant.RUNNER, label, **{column: pk})], timezone.now())
+    text = staff.get(page(TimelineEntry, "changelist"), {"q": wanted}).content.decode()
+    assert "the wanted one" in text
+    assert "the other one" not in text
+    assert "the wanted one" not in staff.get(page(TimelineEntry, "changelist"), {"q": new_id()}).content.decode()

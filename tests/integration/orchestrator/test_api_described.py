@@ -49,7 +49,7 @@ def calls(url, actor_id, gone):
         ("delete", "/tokens/{token_id}"): {},
         ("post", "/actors"): {"body": ACTOR},
         ("put", "/actors"): {"body": ACTOR},
-        ("get", "/actors"): {"query": [("actor_id", actor_id), ("actor_id", gone)]},
+        ("get", "/actors"): {"query": [("actor_id", actor_id), ("actor_id", gone), ("include_destroyed", "true")]},
         ("get", "/actors/names"): {},
         ("post", "/actors/{actor_id}/sleep"): {"body": {}},
         ("post", "/actors/{actor_id}/reschedule"): {"body": {}},

@@ -5,7 +5,9 @@ import json
 import re
 
 import pytest
+import redis
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 
 from orchestrator.api.body import MAX_BODY_BYTES
 from orchestrator.api.bounded import bounded
@@ -117,6 +119,20 @@ def test_an_unexpected_failure_is_an_internal_error_and_tells_nothing(api, monke
     assert "NoneType" not in answer.body.decode()
     assert caplog.records[0].action == "request_failed"
     assert caplog.records[0].ray_id == answer.headers[RAY_ID]
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("away"), InterfaceError("closed"), redis.ConnectionError("away")]
+)
+def test_a_store_that_is_away_is_a_503_that_says_so_and_no_more(api, caplog, error):
+    def away(*_):
+        raise error
+
+    with connection.execute_wrapper(away):
+        answer = api.send("GET", "/actors", query={"name": "counter"})
+    assert answer.refused == (503, "core.store_unavailable")
+    assert str(error) not in answer.json["message"]
+    assert caplog.records[0].exc_info[1] is error
 
 
 class TestCors:

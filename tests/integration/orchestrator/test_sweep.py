@@ -9,11 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from actors import queue, storage_erasure
-from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
-from orchestrator.models import TimelineEntry
 from orchestrator.redis import get_redis
-from orchestrator.timeline import forget_old_arrows, record
 from orchestrator.workflow import mailbox, timers
 from orchestrator.workflow.sweep import BACKLOG_LIMIT, sweep
 from runners import pool_tasks, tasks
@@ -163,16 +160,3 @@ def test_no_timers_are_no_trouble():
     timers.add(pipeline, [])
     assert pipeline.execute() == []
     assert timers.take_due() == []
-
-
-def test_arrows_older_than_configured_are_forgotten_and_no_others(db, env):
-    now = timezone.now()
-    for days in (8, 6.9, 0):
-        arrow = Arrow(Participant.ACTOR, Participant.ACTOR, f"{days} days old", actor_id="a")
-        record([arrow], now - timedelta(days))
-    env(timeline_days=0)
-    assert forget_old_arrows(now) == 0
-    env(timeline_days=7)
-    assert forget_old_arrows(now) == 1
-    assert [entry.label for entry in TimelineEntry.objects.all()] == ["6.9 days old", "0 days old"]
-    assert forget_old_arrows(now) == 0

@@ -1,6 +1,7 @@
 """Pings, draining, loss and the end of the process, as seen over a runner's socket (PROTOCOL §4.2, §4.9)."""
 
 import asyncio
+import json
 import threading
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,8 +11,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from orchestrator import lifespan
+from orchestrator.bus import get_bus
 from orchestrator.db import run_db
 from orchestrator.redis import get_redis
+from runners import channel
+from runners.conversation import PONG_SECONDS
 from runners.models import Runner
 from runners.protocol.messages import (
     CommandStartActor,
@@ -23,7 +27,7 @@ from runners.protocol.messages import (
 from tests.support.live import actor_row, has_state, has_status, runner_row, running_actor
 from tests.support.management import signals
 from tests.support.scripted_runner import RUNNING, STOPPED
-from tests.support.web import eventually
+from tests.support.web import SOON_S, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,7 +96,7 @@ async def locked_row(runner_id):
             with transaction.atomic():
                 Runner.objects.select_for_update().get(pk=runner_id)
                 loop.call_soon_threadsafe(locked.set)
-                done.wait(10)
+                done.wait(60)  # longer than anybody waits for a ping
         finally:
             connection.close()
 
@@ -245,3 +249,22 @@ async def start_by_hand(runner, namespace):
     runner.lives[actor_id] = command.checkpoint.generation
     await runner.say(actor_id, RUNNING)
     return await starting
+
+
+async def test_gateways_are_told_when_the_process_of_a_runners_last_socket_died(worker, host, namespace):
+    runner = await host()
+    actor_id = await running_actor(namespace, pool_name="pool")
+    told = asyncio.Queue()
+    await get_bus().subscribe(channel.actor_channel(actor_id), told.put_nowait)
+    await runner.drop()
+    await eventually(lambda: run_db(Runner.objects.filter(pk=runner.runner_id, socket_id="").first))
+    await runner.connect()  # that one had given an account of itself
+    await runner.drop()
+    await eventually(lambda: run_db(Runner.objects.filter(pk=runner.runner_id, socket_id="").first))
+    await run_db(Runner.objects.filter(pk=runner.runner_id).update, socket_id="of a process that was killed")
+    await runner.connect()
+    async with asyncio.timeout(SOON_S):
+        news = json.loads(await told.get())
+    assert (news["m"], news["runner"]) == ("unproven", runner.runner_id)
+    assert 0 < news["seconds"] < SOON_S + PONG_SECONDS
+    assert told.empty()

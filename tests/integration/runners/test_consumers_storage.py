@@ -11,6 +11,7 @@ import pytest
 from actors import storage
 from actors.models import Actor, StoredEntry
 from actors.services import destroy_actor, sleep_actor
+from orchestrator import lifespan
 from orchestrator.db import run_db
 from runners.models import Runner
 from runners.protocol.messages import (
@@ -275,3 +276,18 @@ async def longest_pause():
         yield pause
     finally:
         watching.cancel()
+
+
+async def test_what_was_asked_before_the_process_ends_is_answered_before_the_socket_is_closed(
+    worker, host, namespace, hanging
+):
+    runner = await host()
+    actor_id = await running_actor(namespace)
+    with hanging(actor_id):
+        await runner.send(ToServerKvRequest(actor_id, 1, put(b"k")))
+        ending = asyncio.create_task(lifespan.run_shutdown())
+        await asyncio.sleep(0.1)  # it has begun to send its runners away
+        assert not [message for message in runner.received if answers(message, [1])]
+    await ending
+    assert await answer_to(runner, 1) == KvPutResponse()
+    assert await runner.has_closed() == (1011, "ws.going_away")

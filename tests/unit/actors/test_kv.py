@@ -153,3 +153,32 @@ def contains(span, key):
     if key < span.first:
         return False
     return span.end is None or key < span.end or (span.closed and key == span.end)
+
+
+# Keys, for people
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (b"", ""),
+        (b"a key/1", "a key/1"),
+        ("é𝄞".encode(), "é𝄞"),
+        (b"\x00\xff\n", r"\x00\xff\x0a"),
+        (b"back\\slash", r"back\\slash"),
+        ("\u00a0\u200b".encode(), r"\xc2\xa0\xe2\x80\x8b"),
+    ],
+)
+def test_a_key_is_written_for_people_and_read_again(key, text):
+    assert kv.key_text(key) == text
+    assert kv.key_of_text(text) == key
+
+
+@given(st.binary())
+def test_every_key_is_read_as_it_was_written(key):
+    assert kv.key_of_text(kv.key_text(key)) == key
+
+
+@pytest.mark.parametrize(("text", "key"), [("\\", b"\\"), ("\\x", b"\\x"), ("\\xg0", b"\\xg0"), ("a\\b", b"a\\b")])
+def test_a_backslash_that_begins_nothing_stands_for_itself(text, key):
+    assert kv.key_of_text(text) == key

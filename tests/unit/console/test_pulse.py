@@ -1,5 +1,6 @@
 """What the console tells of the last minutes."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from console.pulse import BOUNDS_MS, FAILURES_SHOWN, OPEN_WAKES, Happened, Pulse
@@ -57,15 +58,21 @@ def test_a_second_call_does_not_shorten_the_wake():
 
 
 def test_failures_are_kept_the_newest_first_and_not_too_many():
-    pulse = heard(*(lost(n) for n in range(1, FAILURES_SHOWN + 5)))
-    assert [failure.id for failure in pulse.failures][:2] == [FAILURES_SHOWN + 4, FAILURES_SHOWN + 3]
+    pulse = heard(*(replace(lost(n), actor_id=f"actor{n}") for n in range(1, FAILURES_SHOWN + 5)))
+    assert [failure.newest.id for failure in pulse.failures][:2] == [FAILURES_SHOWN + 4, FAILURES_SHOWN + 3]
     assert len(pulse.failures) == FAILURES_SHOWN
 
 
 def test_a_crash_is_a_failure_and_a_graceful_stop_is_none():
     stopped = Happened(1, NOON, "a", "r", "stopped", ACTOR, "asleep")
     crashed = Happened(2, NOON, "a", "r", "stopped", ACTOR, "backoff")
-    assert [failure.id for failure in heard(stopped, crashed).failures] == [2]
+    assert [failure.newest.id for failure in heard(stopped, crashed).failures] == [2]
+
+
+def test_the_same_failure_in_a_row_is_one_that_came_often():
+    other = replace(lost(4), label="failed: serverless_http_error", actor_id="", pool_id="p")
+    shown = heard(lost(1), lost(2), lost(3), other, lost(5)).failures
+    assert [(failure.newest.id, failure.times) for failure in shown] == [(5, 1), (4, 1), (3, 3)]
 
 
 def test_wakes_that_never_end_do_not_pile_up():

@@ -139,3 +139,15 @@ def test_an_older_row_changes_nothing():
     watch = watch_with(ready(2), stopped(2))
     watch.look(Look(True, generation=1, runner_id="r", connectable=True))
     assert watch.route is None
+
+
+def test_exchanges_with_a_runner_whose_socket_died_without_a_word_are_in_doubt():
+    watch = watch_with(ready(1))
+    doubts = []
+    for runner_id in ("r", "s"):
+        doubt = lambda seconds, who=runner_id: doubts.append((who, seconds))  # noqa: E731
+        watch.join(Exchange(Route(runner_id, 1), 0.0, [].append, doubt))
+    watch.join(Exchange(Route("r", 1), 0.0, [].append))  # a WebSocket, which finds out by itself
+    watch.hear(json.dumps({"m": "unproven", "runner": "r", "seconds": 4.5}).encode())
+    assert doubts == [("r", 4.5)]
+    assert watch.route == Route("r", 1)

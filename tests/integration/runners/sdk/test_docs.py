@@ -107,6 +107,7 @@ async def test_the_endpoint_tells_of_its_actors(load):
         assert (await client.get("/metadata")).json()["actorNames"] == {"counter": {"metadata": {}}}
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_the_endpoint_is_served_beside_django(load):
     transport = httpx.ASGITransport(load("project_asgi").application)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

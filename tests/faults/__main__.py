@@ -1,0 +1,56 @@
+"""python -m tests.faults SEED …: run seeds one after the other, each on a fleet of its own; print the table."""
+
+import argparse
+import os
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+
+import django
+
+from tests.faults import report
+from tests.faults.schedule import KINDS
+
+
+def main() -> int:
+    """Run the seeds; return 1 if an invariant was violated."""
+    options = _options()
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "orchestrator.settings", "TORPOR_SECRET_KEY": "a key for tests alone"}
+    django.setup()
+    from tests.faults.fleet import Fleet  # once Django is ready
+    from tests.faults.run import Outcome, run
+
+    outcomes: list[Outcome] = []
+    for seed in options.seeds:
+        directory = Path(tempfile.mkdtemp(prefix=f"torpor-faults-{seed}-"))
+        with Fleet(directory, options.server) as fleet:
+            outcome = run(fleet, seed, options.faults, options.seconds, options.kinds)
+        outcomes.append(outcome)
+        (directory / "history.pickle").write_bytes(pickle.dumps(outcome.history))
+        print(f"{outcome}; logs in {directory}")
+        for violation in outcome.violations:
+            print(f"  {violation}")
+    print(report.as_markdown(report.add(report.tabulate(one.history) for one in outcomes), list(KINDS)))
+    return int(any(one.violations for one in outcomes))
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description="Break an engine, and check that it keeps its promises.")
+    options.add_argument("seeds", type=int, nargs="*", default=[1])
+    options.add_argument("--faults", type=int, default=20)
+    options.add_argument("--seconds", type=float, default=100.0)
+    options.add_argument("--kinds", type=_kinds, default=(), help="separated by commas; without it, all there are")
+    options.add_argument("--server", choices=("daphne", "uvicorn"), default="uvicorn")
+    return options.parse_args()
+
+
+def _kinds(names: str) -> list[str]:
+    kinds = [name.strip() for name in names.split(",")]
+    if unknown := set(kinds) - KINDS.keys():
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(KINDS)}")
+    return kinds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""A short run for every change: a few faults of every sort. `make faults` has many more."""
+
+import asyncio
+import statistics
+
+import pytest
+
+from tests.faults.rolling import roll
+from tests.faults.run import run
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.faults,
+    pytest.mark.postgres,
+    pytest.mark.xdist_group("faults"),
+    pytest.mark.timeout(400),
+]
+
+SEED = 1
+RATE = 100.0
+RECEIPT_SECONDS = 0.9
+"""A destruction waits a second for a receipt that does not come; as a rule they all do."""
+KINDS = (
+    "kill web",
+    "kill worker after commit",
+    "kill worker before commit",
+    "freeze worker before trim",
+    "kill connector",
+    "kill endpoint",
+    "wipe valkey",
+    "kill valkey",
+    "kill connections",
+    "crash postgres",
+    "cut runner",
+    "restart web",
+)
+
+
+def test_faults_of_every_sort_break_no_promise(fleet):
+    outcome = run(fleet, SEED, faults=len(KINDS), seconds=18, kinds=KINDS, fewest=3)
+    assert list(outcome.violations) == []
+    assert len(outcome.history.injected) >= len(KINDS) - 2  # a point nobody came to, a store that was away anyway
+    destroyed = [one.seconds for one in outcome.history.of("destroy") if one.outcome == "ok"]
+    assert statistics.median(destroyed) < RECEIPT_SECONDS, destroyed
+
+
+def test_everything_is_restarted_in_turn_and_no_request_fails(fleet, record_property):
+    history = asyncio.run(roll(fleet, RATE))
+    record_property("requests", len(history.operations))
+    print("requests while everything was restarted:", len(history.operations))
+    assert [one for one in history.operations if one.outcome != "ok"] == []
+    assert len(history.operations) > 10 * RATE
+    for socket in history.sockets:
+        assert socket.left or (socket.code, socket.reason.partition("#")[0]) == (1012, "ws.going_away"), socket
+        assert sorted(set(socket.heard)) == list(range(len(set(socket.heard)))), socket
