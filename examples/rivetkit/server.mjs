@@ -19,11 +19,15 @@ const engine = { ...options, token: process.env.RIVET_TOKEN };
 if (options.runner) {
   registryOf(engine).startRunner();
 } else {
-  // RivetKit tells the engine about the pool when it serves its first request.
-  serve({ fetch: (request) => registry.handler(request), hostname: "127.0.0.1", port: Number(options.port) }, ({ port }) => {
-    const url = `http://127.0.0.1:${port}/api/rivet`;
-    registry = registryOf({ ...engine, url });
-    fetch(`${url}/metadata`).then(() => console.log(`serving ${url}`));
-  });
+  let registry;
+  const server = serve(
+    { fetch: (request) => registry.handler(request), hostname: "127.0.0.1", port: Number(options.port) },
+    ({ port }) => {
+      const url = `http://127.0.0.1:${port}/api/rivet`;
+      registry = registryOf({ ...engine, url });
+      // RivetKit tells the engine about the pool when it serves its first request.
+      fetch(`${url}/metadata`).then(() => console.log(`serving ${url}`));
+    },
+  );
+  process.once("SIGTERM", () => server.close()); // RivetKit ends its runners
 }
-let registry;

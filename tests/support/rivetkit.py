@@ -71,7 +71,7 @@ class RivetKit:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._child.stop()
+        self._child.kill()  # RivetKit ends its runners within a moment, and its process 15 s later
 
     def play(self, url: str, names: Collection[str], token: str | None = None) -> dict[str, str | None]:
         """Play these scenarios at once, by way of the web process at `url`; return what went wrong with each."""
