@@ -27,6 +27,8 @@ from runners.protocol.messages import (
 from runners.sdk.errors import KvError, KvTimeout
 
 ANSWER_LIMIT_S = 30.0
+NO_ACTOR = "actor does not exist"
+"""What the engine answers for an actor that was destroyed (PROTOCOL §6)."""
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ from runners.sdk.context import Context
 from runners.sdk.errors import KvError
 from runners.sdk.exchange import Exchange
 from runners.sdk.home import Home
-from runners.sdk.kv import Kv, KvCalls
+from runners.sdk.kv import NO_ACTOR, Kv, KvCalls
 from runners.sdk.session.budget import ABANDONED, StopBudget
 from runners.sdk.socket_memory import SocketMemory
 from runners.sdk.websocket_exchange import WebSocketExchange
@@ -207,7 +207,12 @@ class Life:
             self._exchanges[exchange] = None
 
     async def _save(self, ctx: Context) -> None:
-        await self._home.save()
+        try:
+            await self._home.save()
+        except KvError as error:
+            if str(error) != NO_ACTOR:
+                raise
+            log.info("the actor was destroyed, and what it kept with it", extra=self._fields("destroyed"))
 
     async def _call_scheduled(self, method: str, payload: Any) -> None:
         await getattr(self._actor, method)(self._ctx, payload)

@@ -152,13 +152,13 @@ def test_a_newer_version_takes_over_from_the_older_one(cluster, tmp_path):
     ("endpoint", "path", "served_by"),
     [
         # Our SDK finishes what it has begun before it stops; an npm client leaves it to the actor's next life.
-        ("sdk", "/slow?ms=4000", 0),
+        ("sdk", "/slow?ms=6000", 0),
         ("node-2.2.1", "/slow?ms=60000&before=1", 1),
     ],
     indirect=["endpoint"],
 )
 def test_a_request_in_flight_at_the_end_of_a_lifespan_is_answered(cluster, endpoint, pool, path, served_by):
-    cluster.api.put_serverless_pool(pool, endpoint.url, request_lifespan=8, drain_grace_period=5)
+    cluster.api.put_serverless_pool(pool, endpoint.url, request_lifespan=10, drain_grace_period=7)
     actor_id = cluster.api.create_actor(pool)
     answer = cluster.api.call(actor_id, path)  # begun before the drain, and not over before it
     assert (answer.status_code, answer.json()["generation"]) == (200, served_by)

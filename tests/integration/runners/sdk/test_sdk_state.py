@@ -4,9 +4,20 @@ from datetime import timedelta
 
 import pytest
 
+from runners.protocol.messages import (
+    ActorStateStopped,
+    KvErrorResponse,
+    KvGetResponse,
+    KvListRequest,
+    KvListResponse,
+    StopCode,
+    ToClientKvResponse,
+    ToServerKvRequest,
+)
 from runners.sdk import Actor, Response, SdkError
 from runners.sdk.saver import PREFIX
 from runners.sdk.testing import ActorFailed, LocalEngine
+from tests.support.scripted_engine import start, stop
 
 SECOND = timedelta(seconds=1)
 STATE = PREFIX + b"state"
@@ -179,3 +190,30 @@ async def test_what_the_sdk_keeps_is_not_the_actors_to_list_or_drop():
         storing = engine.actor("storing")
         assert (await storing.fetch()).json() == [2, 0]
         assert list(storing.kv) == [STATE]
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("actor does not exist", StopCode.OK), ("could not be stored", StopCode.ERROR)],
+    ids=["destroyed", "failed"],
+)
+async def test_an_actor_that_was_destroyed_has_nothing_left_to_save(engine, host, message, code):
+    class Busy(Actor):
+        initial_state = {"count": 0}
+
+        async def on_start(self, ctx):
+            ctx.state["count"] = 1
+
+    await host(Busy)
+    connection = await engine.connection()
+    await connection.command(start())
+    load = await connection.take(ToServerKvRequest)
+    nothing = KvListResponse if isinstance(load.data, KvListRequest) else KvGetResponse
+    await connection.send(ToClientKvResponse(load.request_id, nothing([], [], [])))
+    await connection.take_state()
+    await connection.command(stop())
+    save = await connection.take(ToServerKvRequest)
+    await connection.send(ToClientKvResponse(save.request_id, KvErrorResponse(message)))
+    state = await connection.take_state()
+    assert isinstance(state, ActorStateStopped)
+    assert state.code is code
