@@ -138,9 +138,9 @@ class ProxiedSocket:
 
     def client_left(self, code: int, reason: str | None) -> None:
         """Take note that the client is gone."""
-        if self._opened and self._tunnel.phase not in (Phase.LEAVING, Phase.OVER):
+        if self._opened and not self._tunnel.is_leaving and self._tunnel.phase is not Phase.OVER:
             self._tell(Turn.LEFT)
-        self._do(self._tunnel.client_left(code, reason))
+        self._do(self._tunnel.client_left(code, reason, self._clock()))
 
     def fail(self, error: OrchestratorError) -> None:
         """Close both sides with an error."""
@@ -148,8 +148,8 @@ class ProxiedSocket:
 
     def let_go(self) -> None:
         """End with the client's connection; only a close that has still to be told goes on."""
-        if self._tunnel.phase is not Phase.LEAVING:
-            self.client_left(1000, None)
+        self.client_left(1000, None)
+        if not self._tunnel.is_leaving:
             self._release()
 
     # One attempt

@@ -113,6 +113,7 @@ class Phase(Enum):
     ACCEPTED = auto()  # it has agreed; not admitted yet
     OPEN = auto()
     HIBERNATING = auto()  # the client is there, the actor sleeps
+    CLOSING = auto()  # the client has left; the actor was told and is to confirm it: it may be falling asleep
     LEAVING = auto()  # the client has left while the actor sleeps, which has to be told
     OVER = auto()
 
@@ -130,8 +131,9 @@ class SocketTunnel:
     __slots__ = (
         "_ahead",
         "_ahead_bytes",
-        "_close",
+        "_farewell",
         "_held",
+        "_left_at",
         "_next",
         "_ray_id",
         "_resumed_at",
@@ -156,7 +158,8 @@ class SocketTunnel:
         self._ahead_bytes = 0
         self._unacked: deque[_Unacked] = deque()  # without a gap
         self._resumed_at = 0.0
-        self._close = ToClientWebSocketClose(1000, None)
+        self._farewell = ToRunner(0, ToClientWebSocketClose(1000, None))  # of a client that has left
+        self._left_at = 0.0
 
     # The beginning
 
@@ -209,7 +212,7 @@ class SocketTunnel:
             return []
         match kind:
             case ToServerWebSocketMessage(data, binary):
-                return [] if self.phase is Phase.LEAVING else [ToClient(data, binary)]
+                return [] if self.is_leaving else [ToClient(data, binary)]
             case ToServerWebSocketMessageAck(index):
                 self._acknowledge(index)
             case ToServerWebSocketClose(_, _, True) if self.can_hibernate:
@@ -222,16 +225,23 @@ class SocketTunnel:
                 return self.fail(TunnelOverloaded())
         return []
 
-    def client_left(self, code: int, reason: str | None) -> list[Effect]:
-        """The client has closed the socket, or vanished."""
-        if self.phase is Phase.HIBERNATING:
-            self.phase, self._close = Phase.LEAVING, ToClientWebSocketClose(code, reason)
-            return [Wake()]
-        return [] if self.phase is Phase.LEAVING else self._end(ToClientWebSocketClose(code, reason), None)
+    def client_left(self, code: int, reason: str | None, now: float) -> list[Effect]:
+        """The client has closed the socket, or vanished. Whoever has it closes it too, which confirms that."""
+        close = ToClientWebSocketClose(code, reason)
+        if self.is_leaving:
+            return []
+        if not self.can_hibernate or self.phase not in (Phase.OPEN, Phase.HIBERNATING):
+            return self._end(close, None)
+        self._farewell, self._left_at = self._to_runner(close), now
+        if self.phase is Phase.OPEN:
+            self.phase = Phase.CLOSING
+            return [self._farewell]
+        self.phase = Phase.LEAVING
+        return [Wake()]
 
     def stopped(self) -> list[Effect]:
         """The actor's life, or its runner's, has ended. Not for a socket that is not open yet."""
-        if self.phase is not Phase.OPEN:
+        if self.phase not in (Phase.OPEN, Phase.CLOSING):
             return []
         return self._hibernate() if self.can_hibernate else self._end(ToClientWebSocketClose(*STOPPED), _STOPPED)
 
@@ -241,6 +251,8 @@ class SocketTunnel:
 
     def lost(self) -> list[Effect]:
         """Messages to the runner may be lost: say again what can be said again. The runner knows the numbers."""
+        if self.phase is Phase.CLOSING:
+            return [*self._again(), self._farewell]
         if self.phase is not Phase.OPEN:
             return []
         if self.can_hibernate:
@@ -258,16 +270,22 @@ class SocketTunnel:
             self.phase, self._resumed_at = Phase.OPEN, now
             return self._again()
         if self.phase is Phase.LEAVING:
-            self.phase = Phase.OPEN
-            return [*self._again(), *self._end(self._close, None)]
+            return [*self._again(), self._farewell, *self._end(DOWNSTREAM, None)]
         return []
 
     def check(self, now: float) -> list[Effect]:
         """Time has passed."""
+        if self.phase is Phase.CLOSING and now - self._left_at > self.limits.unacked_seconds:
+            return self._end(DOWNSTREAM, None)
         if self.phase is not Phase.OPEN or not self._unacked:
             return []
         waited = now - max(self._unacked[0].at, self._resumed_at)
         return self.fail(SocketUnacknowledged()) if waited > self.limits.unacked_seconds else []
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the client is gone and the actor may not know it yet."""
+        return self.phase in (Phase.CLOSING, Phase.LEAVING)
 
     @property
     def wants_actor(self) -> bool:
@@ -326,19 +344,20 @@ class SocketTunnel:
         return [ToRunner(one.index, one.message) for one in self._unacked]
 
     def _hibernate(self) -> list[Effect]:
-        if self.phase is not Phase.OPEN:
+        if self.phase not in (Phase.OPEN, Phase.CLOSING):
             return []
-        self.phase = Phase.HIBERNATING
-        return [Detach(), Wake()] if self._unacked else [Detach()]
+        self.phase = Phase.HIBERNATING if self.phase is Phase.OPEN else Phase.LEAVING
+        return [Detach(), Wake()] if self.wants_actor else [Detach()]
 
     def _end(self, last_word: ToClientWebSocketClose, close: Close | None) -> list[Effect]:
         """End for good: tell the runner, if one has the socket, and the client, unless it has left."""
+        was_leaving = self.is_leaving
         before, self.phase = self.phase, Phase.OVER
         if before is Phase.OVER:
             return []
         asked = before in (Phase.CONNECTING, Phase.ACCEPTED) and self._next > 0
         effects: list[Effect] = [self._to_runner(last_word)] if asked or before is Phase.OPEN else []
-        if close is not None and before is not Phase.LEAVING:
+        if close is not None and not was_leaving:
             effects.append(close)
         self._held, self._ahead, self.held_bytes, self.unacked_bytes = [], [], 0, 0
         self._unacked.clear()

@@ -38,6 +38,7 @@ class WebSocket:
         self._given: int | None = None  # the index of the message the actor deals with
         self._news = asyncio.Event()
         self._closed: WebSocketClosed | None = None
+        self._has_said_close = False
         self._waiting = False
         self._suspended: Callable[[], None] | None = None
 
@@ -85,7 +86,7 @@ class WebSocket:
     def close_now(self, code: int, reason: str) -> None:
         """Close the socket from this side, without waiting."""
         if self._closed is None:
-            self._channel.send(ToServerWebSocketClose(code, reason or None, hibernate=False))
+            self._say_close(code, reason)
             self.was_closed(code, reason)
 
     def was_closed(self, code: int, reason: str) -> None:
@@ -93,6 +94,11 @@ class WebSocket:
         if self._closed is None:
             self._closed = WebSocketClosed(code, reason)
             self._tell_news()
+
+    def confirm_close(self) -> None:
+        """Say that a close of the other side is dealt with: until then the next life is told of it once more."""
+        if self._closed is not None and not self._has_said_close:
+            self._say_close(self._closed.code, self._closed.reason)
 
     def arrived(self, index: int, data: bytes, *, binary: bool) -> None:
         """Take a message of the client; an actor that reads too little loses the socket (1011)."""
@@ -136,6 +142,10 @@ class WebSocket:
             then()
         elif self._given is None:
             asyncio.get_running_loop().call_later(SUSPENSION_S, then)
+
+    def _say_close(self, code: int, reason: str) -> None:
+        self._has_said_close = True
+        self._channel.send(ToServerWebSocketClose(code, reason or None, hibernate=False))
 
     async def _wait(self) -> None:
         if self._suspended is not None:

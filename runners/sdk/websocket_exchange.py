@@ -125,6 +125,7 @@ class WebSocketExchange(Exchange):
         self.socket.close_now(code, reason)
         if self.socket.memory is not None:
             self.socket.memory.forget()
+            self.socket.confirm_close()
 
     def _take(self, what: Callable[[], None]) -> None:
         if self._restoring:

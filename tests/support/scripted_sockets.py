@@ -72,8 +72,11 @@ class ActorSocket:
         assert not message.binary
         return message.data.decode()
 
-    async def take_close(self) -> tuple[int | None, str | None]:
+    async def take_close(self, *, confirm: bool = True) -> tuple[int | None, str | None]:
+        """Return code and reason of the client's close; a client of the protocol closes then too."""
         close = await self.take(ToClientWebSocketClose)
+        if confirm:
+            await self.close(close.code, close.reason)
         return close.code, close.reason
 
 

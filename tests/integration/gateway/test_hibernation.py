@@ -234,6 +234,32 @@ async def test_a_client_that_leaves_while_the_actor_sleeps_is_listed_once_and_to
     assert await take_start(runner, 2) == ()
 
 
+@pytest.mark.parametrize("hibernates", [False, True], ids=["stops", "hibernates and stops"])
+async def test_a_client_that_leaves_as_the_actor_falls_asleep_is_told_of_in_the_next_life(
+    runner, actor_id, client, socket, held, hibernates
+):
+    await client.close(4001, "good night")
+    assert await socket.take_close(confirm=False) == (4001, "good night")
+    if hibernates:
+        await socket.close(hibernate=True)
+    await runner.say(actor_id, SLEEP)
+    assert await take_start(runner, 1) == (socket.pair,)
+    assert await socket.take_close() == (4001, "good night")
+    assert socket.index == 1
+    await eventually(lambda: held() == NOTHING)
+    await eventually(_gone)
+
+
+async def test_a_client_whose_leave_the_actor_has_confirmed_is_forgotten(runner, actor_id, client, socket, held):
+    await client.close(4001, "enough")
+    assert await socket.take_close() == (4001, "enough")
+    await eventually(lambda: held() == NOTHING)
+    await eventually(_gone)
+    await put_to_sleep(runner, actor_id)
+    await wake(actor_id)
+    assert await take_start(runner, 1) == ()
+
+
 async def test_what_the_client_said_before_it_left_comes_before_its_close(runner, actor_id, client, socket):
     await put_to_sleep(runner, actor_id)
     await client.send("last words")

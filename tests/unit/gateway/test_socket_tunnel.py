@@ -96,10 +96,10 @@ class TestTheBeginning:
 
     def test_a_client_that_leaves_meanwhile_is_told_of_if_anybody_was_asked(self):
         tunnel = SocketTunnel("ray", Limits())
-        assert tunnel.client_left(1001, None) == [Over()]
+        assert tunnel.client_left(1001, None, 0.0) == [Over()]
         tunnel = SocketTunnel("ray", Limits())
         tunnel.connect(OPEN)
-        assert tunnel.client_left(1001, None) == [ToRunner(1, ToClientWebSocketClose(1001, None)), Over()]
+        assert tunnel.client_left(1001, None, 0.0) == [ToRunner(1, ToClientWebSocketClose(1001, None)), Over()]
 
     def test_an_actor_that_says_too_much_before_it_is_open_loses_the_socket(self):
         tunnel = SocketTunnel("ray", Limits(ahead_bytes=3))
@@ -141,14 +141,14 @@ class TestOpen:
         says(tunnel, b"a")
         closing = ToServerWebSocketClose(code, reason, hibernate=False)
         assert tunnel.from_runner(closing) == [ToRunner(2, NO_CODE), told, Over()]
-        assert tunnel.from_runner(closing) == tunnel.client_left(1000, None) == says(tunnel, b"b") == []
+        assert tunnel.from_runner(closing) == tunnel.client_left(1000, None, 0.0) == says(tunnel, b"b") == []
 
     def test_one_that_may_not_hibernate_is_closed_even_if_the_actor_says_hibernate(self):
         effects = opened().from_runner(ToServerWebSocketClose(None, None, hibernate=True))
         assert effects == [ToRunner(1, NO_CODE), Close(1000, "ws.closed"), Over()]
 
     def test_the_client_closes(self):
-        assert opened().client_left(4000, "why") == [ToRunner(1, ToClientWebSocketClose(4000, "why")), Over()]
+        assert opened().client_left(4000, "why", 0.0) == [ToRunner(1, ToClientWebSocketClose(4000, "why")), Over()]
 
     @pytest.mark.parametrize("end", [SocketTunnel.stopped, SocketTunnel.destroyed], ids=["stopped", "destroyed"])
     def test_the_actor_ends(self, end):
@@ -290,8 +290,8 @@ class TestHibernation:
         tunnel = opened(can_hibernate=True)
         tunnel.stopped()
         says(tunnel, b"a")
-        assert tunnel.client_left(4000, "why") == [Wake()]
-        assert tunnel.client_left(1000, None) == says(tunnel, b"b") == tunnel.from_runner(SAYS) == []
+        assert tunnel.client_left(4000, "why", 0.0) == [Wake()]
+        assert tunnel.client_left(1000, None, 0.0) == says(tunnel, b"b") == tunnel.from_runner(SAYS) == []
         assert tunnel.wants_actor
         close = ToClientWebSocketClose(4000, "why")
         assert tunnel.resume(0.0) == [ToRunner(1, message(b"a")), ToRunner(2, close), Over()]
@@ -302,8 +302,46 @@ class TestHibernation:
     def test_nobody_hears_of_the_end_of_a_client_that_has_left(self, end):
         tunnel = opened(can_hibernate=True)
         tunnel.stopped()
-        tunnel.client_left(1000, None)
+        tunnel.client_left(1000, None, 0.0)
         assert end(tunnel) == [Over()]
+
+    @pytest.mark.parametrize(
+        "asleep",
+        [SocketTunnel.stopped, lambda tunnel: tunnel.from_runner(ToServerWebSocketClose(None, None, True))],
+        ids=["stopped", "hibernates"],
+    )
+    def test_a_client_that_leaves_as_the_actor_falls_asleep_is_told_of_in_the_next_life(self, asleep):
+        tunnel = opened(can_hibernate=True)
+        says(tunnel, b"a")
+        farewell = ToRunner(2, ToClientWebSocketClose(4000, "why"))
+        assert tunnel.client_left(4000, "why", 0.0) == [farewell]
+        assert says(tunnel, b"b") == tunnel.client_left(1000, None, 0.0) == tunnel.from_runner(SAYS) == []
+        assert asleep(tunnel) == [Detach(), Wake()]
+        assert tunnel.wants_actor
+        assert tunnel.resume(0.0) == [ToRunner(1, message(b"a")), farewell, Over()]
+
+    @pytest.mark.parametrize(
+        "over",
+        [
+            SocketTunnel.destroyed,
+            lambda tunnel: tunnel.fail(SocketGoingAway()),
+            lambda tunnel: tunnel.from_runner(ToServerWebSocketClose(4000, "why", False)),
+            lambda tunnel: tunnel.check(30.1),
+        ],
+        ids=["destroyed", "failed", "confirmed", "unconfirmed for too long"],
+    )
+    def test_a_client_that_has_left_is_done_with_once_the_actor_confirms_it(self, over):
+        tunnel = opened(can_hibernate=True)
+        tunnel.client_left(4000, "why", 0.0)
+        assert tunnel.check(30.0) == []
+        assert over(tunnel) == [Over()]
+        assert tunnel.stopped() == []
+
+    def test_what_is_lost_of_a_client_that_has_left_is_said_again(self):
+        tunnel = opened(can_hibernate=True)
+        says(tunnel, b"a")
+        [farewell] = tunnel.client_left(4000, "why", 0.0)
+        assert tunnel.lost() == [ToRunner(1, message(b"a")), farewell]
 
     def test_too_much_for_a_sleeping_actor_ends_it(self):
         tunnel = opened(can_hibernate=True, unacked_bytes=2)

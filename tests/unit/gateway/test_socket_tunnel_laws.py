@@ -34,6 +34,8 @@ class Conversation(RuleBasedStateMachine):
         self.acked = 0
         self.in_flight = []  # to the actor
         self.closes = self.ends = self.told = 0
+        self.knows = False  # the actor's storage: that the client has left
+        self.ended = False  # by what neither of them does
         self.attached = True
         self.gone = False
         self.do(self.tunnel.connect(OPEN))
@@ -83,6 +85,7 @@ class Conversation(RuleBasedStateMachine):
                     self.heard = max(self.heard, number + 1)
                 case ToClientWebSocketClose():
                     self.told += 1
+                    self.knows = True
                     if not self.closes and not self.lossy:
                         assert self.heard == self.said, "closed before all was heard"
 
@@ -93,6 +96,11 @@ class Conversation(RuleBasedStateMachine):
     def the_actor_speaks(self):
         self.do(self.tunnel.from_runner(ToServerWebSocketMessage(b"%d" % self.answers, binary=True)))
         self.answers += not self.ends
+
+    @precondition(lambda self: self.attached and self.knows)
+    @rule()
+    def the_actor_confirms_the_close(self):
+        self.do(self.tunnel.from_runner(ToServerWebSocketClose(1000, None, hibernate=False)))
 
     @precondition(lambda self: self.attached)
     @rule(back=integers(0, 3))
@@ -129,11 +137,12 @@ class Conversation(RuleBasedStateMachine):
     def the_client_leaves(self):
         if not self.gone and not self.closes:
             self.gone = True
-            self.do(self.tunnel.client_left(1000, None))
+            self.do(self.tunnel.client_left(1000, None, 0.0))
 
     @rule(destroyed=booleans())
     def it_ends(self, destroyed):
         if self.said > 20:
+            self.ended = True
             self.do(self.tunnel.destroyed() if destroyed else self.tunnel.fail(SocketGoingAway()))
 
     @invariant()
@@ -141,7 +150,7 @@ class Conversation(RuleBasedStateMachine):
         if hasattr(self, "tunnel"):
             assert self.ends == (self.tunnel.phase is Phase.OVER)
             assert self.closes + self.gone <= 1 or self.closes <= 1
-            assert self.told <= 1
+            assert self.told <= 1 or self.can_hibernate
 
     def teardown(self):
         """Whatever has happened: while the socket lives, an actor that comes back hears all there is."""
@@ -150,15 +159,15 @@ class Conversation(RuleBasedStateMachine):
         if self.ends:
             for after in (self.tunnel.destroyed, self.tunnel.stopped, self.tunnel.lost):
                 self.do(after())
-            self.do(self.tunnel.client_left(1000, None))
+            self.do(self.tunnel.client_left(1000, None, 0.0))
             self.do(self.tunnel.fail(SocketGoingAway()))
-            return
-        if not self.can_hibernate:
+        if not self.can_hibernate or self.ended or self.closes or self.lossy:
             return
         if not self.attached:
             self.the_actor_is_back()
         self.the_actor_reads(10_000)
         assert self.heard == self.said
+        assert self.knows == self.gone
 
 
 TestConversation = Conversation.TestCase
