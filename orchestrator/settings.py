@@ -100,6 +100,7 @@ class Environment(BaseSettings):
     serverless_private: bool | None = (
         None  # may endpoints have private addresses; unset: `private_endpoints_allowed`
     )
+    serverless_ready_ms: int = Field(default=120_000, ge=500)  # a `/start` without a runner for longer has failed
     serverless_claim_ms: int = Field(default=5_000, ge=500)  # a connector silent for longer loses its streams
 
     @property

@@ -32,6 +32,7 @@ class RequestState(StrEnum):
     ENDED = "ended"
 
 
+_UNNAMED = {RequestState.STARTING, RequestState.OPEN}
 _COUNTED = {RequestState.WANTED, RequestState.STARTING, RequestState.OPEN, RequestState.READY}
 
 
@@ -47,6 +48,7 @@ class Config:
     lifespan: timedelta
     grace: timedelta
     epoch: int  # grows when the endpoint changes
+    ready: timedelta  # within which a request has to name its runner
     paused: bool = False  # what runs goes on, and nothing is started
 
 
@@ -211,7 +213,8 @@ def _ended(
     if request is None or request.state is RequestState.ENDED:
         return state, []
     status = status if status is not None else request.status
-    over = replace(request, state=RequestState.ENDED, ended_at=now, error=error, status=status)
+    why = error if error is not None else request.error
+    over = replace(request, state=RequestState.ENDED, ended_at=now, error=why, status=status)
     effects: list[Effect] = [DrainRunner(request.runner_id, config.grace)] if request.runner_id else []
     if request.ready_at is not None or request.state in (RequestState.DRAINING, RequestState.CLOSING):
         return _with(state, over), effects
@@ -246,6 +249,8 @@ def plan(
     `demand` is in slots, counted from the actors; `used` gives the slots in use by runner id. A cordoned runner
     serves the actors it has and counts for no others.
     """
+    before = state.requests
+    state = _give_up(state, config, now)
     requests = {id_: _overdue(request, config, now) for id_, request in state.requests.items()}
     present = [request for request in requests.values() if request.state in _COUNTED]
     counted = [request for request in present if request.runner_id not in cordoned]
@@ -262,11 +267,27 @@ def plan(
         deadlines.append(now + AUDIT)
     return Plan(
         state=replace(state, requests=requests),
-        effects=tuple(_farewells(state.requests, requests, now)),
+        effects=tuple(_farewells(before, requests, now)),
         start=0 if waits else missing,
         desired=desired,
         due=min(deadlines, default=None),
     )
+
+
+def _give_up(state: State, config: Config, now: datetime) -> State:
+    """Close requests that were answered with no runner, or not at all, for too long: failures like others."""
+    for request in state.requests.values():
+        if (
+            request.state in _UNNAMED
+            and request.started_at is not None
+            and now >= request.started_at + config.ready
+        ):
+            message = f"no runner within {config.ready.total_seconds():g} s"
+            error = {"serverless_connection_error": {"message": message}}
+            closing = replace(request, state=RequestState.CLOSING, error=error)
+            failed = replace(_back_off(state, request, now), error=error, error_at=now, successes=0)
+            state = _with(failed, closing)
+    return state
 
 
 def _farewells(before: Mapping[str, Request], after: Mapping[str, Request], now: datetime) -> Iterator[Effect]:
@@ -343,7 +364,10 @@ def _deadline(request: Request, config: Config, now: datetime) -> datetime | Non
     match request.state:
         case RequestState.STARTING | RequestState.OPEN | RequestState.READY:
             end = _end_of_lifespan(request, config)
-            return None if end is None else end - config.grace
+            if end is None or request.started_at is None:
+                return None
+            named = request.state is RequestState.READY
+            return end - config.grace if named else min(end - config.grace, request.started_at + config.ready)
         case RequestState.DRAINING:
             return request.close_at
         case RequestState.CLOSING:

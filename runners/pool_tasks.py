@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -159,6 +160,7 @@ def _config(row: RunnerConfig) -> pool.Config:
         lifespan=row.request_lifespan or timedelta(days=365),
         grace=row.grace,
         epoch=row.endpoint_epoch,
+        ready=timedelta(milliseconds=settings.ENV.serverless_ready_ms),
         paused=row.paused,
     )
 

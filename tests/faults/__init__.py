@@ -2,5 +2,5 @@
 
 `make faults SEED=1` is one run; `docs/reliability.md` says what each fault is and how every row of its table is
 reproduced. `schedule.py` and `checker.py` do no I/O; `fleet.py` is the engine, `load/` what its clients do,
-`injector.py` what is done to it, `run.py` puts them together.
+`injection/` what is done to it, `run.py` puts them together.
 """

@@ -44,6 +44,10 @@ class Desk:
         method = "POST" if key is None else "PUT"
         return await self._ask(operation, method, "/actors", json=body | ({"key": key} if key else {}))
 
+    async def put_to_sleep(self, actor_id: str) -> Operation:
+        """Have the engine put an actor to sleep."""
+        return await self._ask(Operation("order", actor_id, 0, 0), "POST", f"/actors/{actor_id}/sleep", json={})
+
     async def destroy(self, actor_id: str) -> Operation:
         """Destroy an actor."""
         return await self._ask(Operation("destroy", actor_id, 0, 0), "DELETE", f"/actors/{actor_id}")

@@ -22,7 +22,10 @@ WEB_OF_RUNNER = (0, 1, 0)
 """Which web process the runners of each pool connect to."""
 SLOTS = 40
 PG_SOCKET = ".s.PGSQL.5432"
-LOST_SOON = {"TORPOR_SERVERLESS_CLAIM_MS": "2000"}  # a connector that died is missed after two seconds
+LOST_SOON = {
+    "TORPOR_SERVERLESS_CLAIM_MS": "2000",  # a connector that died is missed after two seconds
+    "TORPOR_SERVERLESS_READY_MS": "5000",  # and a runner that was asked for, after five
+}
 
 
 class Fleet:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from tests.faults.schedule import Fault
 
+HOSTED_CALL = "hosted call"
+"""An operation on an actor whose runner treats it badly."""
 Outcome = Literal["waiting", "ok", "refused", "broken"]
 """`refused`: an answer with a code; `broken`: the connection ended without an answer."""
 

@@ -12,7 +12,7 @@ from tests.faults.desk import Desk
 from tests.faults.facts import read_facts
 from tests.faults.fleet import POOLS, Fleet
 from tests.faults.history import History
-from tests.faults.injector import Injector
+from tests.faults.injection import Injector
 from tests.faults.load import Load
 from tests.faults.schedule import schedule
 

@@ -61,7 +61,7 @@ async def soak(fleet: "Fleet", seconds: float, seed: int) -> dict[str, Slope]:
     from tests.faults.desk import Desk
     from tests.faults.fleet import POOLS
     from tests.faults.history import History
-    from tests.faults.injector import Injector
+    from tests.faults.injection import Injector
     from tests.faults.load import Load
     from tests.faults.schedule import schedule
 

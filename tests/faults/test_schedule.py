@@ -1,6 +1,7 @@
 from collections import Counter
 from itertools import pairwise
 
+from tests.faults.injection import ACTIONS
 from tests.faults.schedule import KINDS, schedule
 
 
@@ -39,3 +40,7 @@ def test_only_the_kinds_asked_for_are_drawn():
         "kill web",
         "wipe valkey",
     }
+
+
+def test_something_is_done_for_every_kind():
+    assert ACTIONS.keys() >= KINDS.keys()

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 CHUNK_BYTES = 64 * 1024
+Way = Literal["there", "back"]
 
 
 class Relay:
@@ -28,6 +29,8 @@ class Relay:
             self._listener.bind(str(near))
             self._listener.listen(128)
         self._delay_seconds = 0.0
+        self._delayed_way: Way | None = None  # None: both
+        self._delayed_connection: socket.socket | None = None  # by its near end; None: all
         self._passing = threading.Event()
         self._passing.set()
         self._ends: list[socket.socket] = []
@@ -68,8 +71,16 @@ class Relay:
         """Pass on again, first of all what has come meanwhile."""
         self._passing.set()
 
-    def slow_down(self, seconds: float) -> None:
-        """Keep each piece back for so long, each way; 0 for not at all."""
+    def slow_down(self, seconds: float, *, way: Way | None = None, only: int | None = None) -> None:
+        """Keep each piece back for so long; 0 for not at all.
+
+        By default each way and on every connection: `way` is the one to delay, `there` is from near to far, and
+        `only` the number of an open connection, taken modulo how many there are.
+        """
+        with self._lock:
+            near_ends = self._ends[::2]
+        self._delayed_connection = near_ends[only % len(near_ends)] if only is not None and near_ends else None
+        self._delayed_way = way
         self._delay_seconds = seconds
 
     def _connect(self) -> socket.socket:
@@ -105,21 +116,27 @@ class Relay:
     def _join(self, near: socket.socket, far: socket.socket) -> None:
         """Pass on both ways until both ends are closed."""
         with near, far:
-            back = threading.Thread(target=self._pump, args=(far, near), daemon=True)
+            back = threading.Thread(target=self._pump, args=(far, near, "back"), daemon=True)
             back.start()
-            self._pump(near, far)
+            self._pump(near, far, "there")
             back.join()
+        with self._lock:
+            if near in self._ends:
+                self._ends = [end for end in self._ends if end not in (near, far)]
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, way: Way) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
                 self._passing.wait()
-                if self._delay_seconds:
+                if self._delay_seconds and self._is_delayed(source if way == "there" else target, way):
                     time.sleep(self._delay_seconds)
                 target.sendall(data)
         self._passing.wait()  # a dead cable tells nobody that the other end is gone
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+    def _is_delayed(self, near: socket.socket, way: Way) -> bool:
+        return self._delayed_way in (None, way) and self._delayed_connection in (None, near)
 
 
 def _connected(target: int | Path) -> socket.socket:

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import random
 import socket
 import sys
 import time
@@ -43,6 +44,10 @@ from tests.support import sdk_storage as storage
 
 COUNT_KEY = b"count"
 STATUS_OF_MODE = {"fail": 500, "end": 200}
+MISLED = {"stray": (b"x-rivet-runner-name", b"elsewhere"), "stranger": (b"x-rivet-token", b"of nobody")}
+"""Headers of a start request that its runner is told wrong."""
+NONSENSE = ((b"text/event-stream", b"data: bm9uc2Vuc2U=\n\n"), (b"text/html", b"<p>Welcome</p>"))
+EVENT_STREAM = NONSENSE[0][0]
 JOURNALED = {
     "runner_connected": "connected",
     "runner_evicted": "evicted",
@@ -179,7 +184,12 @@ async def _flow(size: int) -> AsyncIterator[bytes]:
 class Controlled:
     """The SDK's endpoint behind a gate.
 
-    `POST /control/{go,hold,fail,end}` says what becomes of a `GET /start`, and `cut` breaks off those under way.
+    `POST /control/{mode}` says what becomes of a `GET /start`, and `cut` breaks off those under way. Modes:
+
+        go, hold         served; kept waiting until `go`
+        fail, end        500; 200 and over
+        nonsense, never  200 and no runner: something else, or pings until the engine hangs up
+        stray, stranger  served, by a runner that connects to another pool, or with a wrong token
     """
 
     def __init__(self, app: ServerlessApp) -> None:
@@ -201,9 +211,15 @@ class Controlled:
             if self._mode in STATUS_OF_MODE:
                 await _answer(send, STATUS_OF_MODE[self._mode])
                 return
+            if self._mode == "nonsense":
+                await _answer(send, 200, *random.choice(NONSENSE))
+                return
             if not await self._may_go(receive):
                 return
-            stream = asyncio.create_task(self._app(scope, receive, send))
+            if self._mode in MISLED:
+                scope = scope | {"headers": [*scope["headers"], MISLED[self._mode]]}
+            served = _ping(receive, send) if self._mode == "never" else self._app(scope, receive, send)
+            stream = asyncio.create_task(served)
             self._streams.add(stream)
             stream.add_done_callback(self._streams.discard)
             await asyncio.wait([stream])
@@ -234,10 +250,23 @@ class Controlled:
         return self._open.is_set()
 
 
-async def _answer(send: Any, status: int) -> None:
-    headers = [(b"content-type", b"text/event-stream")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+async def _answer(send: Any, status: int, content_type: bytes = EVENT_STREAM, body: bytes = b"") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", content_type)]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _ping(receive: Any, send: Any) -> None:
+    """Answer as an endpoint whose runner never comes."""
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", EVENT_STREAM)]}
+    await send(start)
+    await receive()  # the request's body, which is empty; what comes next is its end
+    gone = asyncio.create_task(receive())
+    try:
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b"event: ping\ndata:\n\n", "more_body": True})
+            await asyncio.wait([gone], timeout=1)
+    finally:
+        gone.cancel()
 
 
 def main() -> None:

@@ -18,6 +18,9 @@ HARMLESS = (
     "restart worker",
     "restart connector",
     "wipe valkey",
+    "host",
+    "serializable",
+    "delay one link of valkey",
 )
 """Beginnings of the kinds of fault that may slow requests down, and make none fail."""
 AFTERMATH_SECONDS = 45.0

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tests.faults.checker.evidence import Evidence
-from tests.faults.history import Operation
+from tests.faults.history import HOSTED_CALL, Operation
 
 ANSWER_SECONDS = 66.0  # DESIGN §11: a request waits for its actor at most 60 s; the rest is the machine's
 COUNT_KEY = b"count"
@@ -21,8 +21,8 @@ REASONS = (
     "application 500",  # the actor's storage was away, and its code let the error through
 )
 """What a request may be refused with while faults are about."""
-LOSE_ALARMS = ("kill runner", "kill endpoint", "lose runner", "endpoint", "black-hole runner")
-"""Beginnings of the kinds of fault that may take with them an alarm the engine has not heard of."""
+HOSTED_REASONS = (*REASONS, "guard.tunnel_request_aborted")
+"""What a request may be refused with whose actor's runner treats it badly, whatever else is about."""
 ENOUGH = 0.4
 """The least part of the operations of each kind that must succeed."""
 
@@ -52,9 +52,9 @@ def _check_ends(evidence: Evidence) -> Iterator[str]:
         elif one.outcome == "refused":
             if one.code in GONE and being_destroyed.get(one.actor_id, one.ended) < one.ended:
                 continue
-            if one.code not in REASONS:
+            if one.code not in (HOSTED_REASONS if one.kind == HOSTED_CALL else REASONS):
                 yield f"I3: refused without a good reason: {one}"
-            elif not evidence.harmful(one.began, one.ended):
+            elif one.kind != HOSTED_CALL and not evidence.harmful(one.began, one.ended):
                 yield f"I3: refused although nothing was wrong that may be felt: {one}"
         if one.outcome != "ok" and one.kind == "last call":
             yield f"I4: not served when all was whole again: {one}"

@@ -38,6 +38,7 @@ CONFIG = Config(
     lifespan=900 * SECOND,
     grace=GRACE,
     epoch=1,
+    ready=120 * SECOND,
 )
 EMPTY = State({})
 HTTP_500 = {"serverless_http_error": {"status_code": 500, "body": "no"}}
@@ -373,6 +374,25 @@ def test_a_failure_in_between_starts_the_count_of_successes_anew():
     assert (state.error, state.successes) == (HTTP_500, 2)
 
 
+@pytest.mark.parametrize("state", [STARTING, OPEN])
+def test_a_request_that_names_no_runner_in_time_has_failed(state):
+    given_up = {"serverless_connection_error": {"message": "no runner within 120 s"}}
+    assert plan(pool(request("a", state, age=119)), CONFIG, 1, {}, NOON).state.requests["a"].state is state
+    late = plan(pool(request("a", state, age=120)), CONFIG, 1, {}, NOON)
+    assert (late.state.error, late.state.failures, late.start) == (given_up, 1, 0)
+    assert late.state.requests["a"].state is CLOSING
+    ended, effects = hear(late.state, Ended("a"), CONFIG, NOON)
+    assert (ended.failures, ended.requests["a"].error, effects) == (1, given_up, [])
+    retry = plan(ended, CONFIG, 1, {}, NOON + 3 * SECOND)
+    assert retry.start == 1
+
+
+def test_a_runner_that_is_named_too_late_is_sent_away():
+    late = plan(pool(request("a", OPEN, age=120)), CONFIG, 1, {}, NOON)
+    _, effects = hear(late.state, Ready("a", "runner-a"), CONFIG, NOON)
+    assert effects == [DrainRunner("runner-a", timedelta())]
+
+
 # When to look again
 
 
@@ -382,6 +402,7 @@ def test_a_failure_in_between_starts_the_count_of_successes_anew():
         ([], 0, None),
         ([], 1, NOON + AUDIT),
         ([request("a", READY)], 1, NOON + AUDIT),
+        ([request("a", OPEN, age=100)], 1, NOON + 20 * SECOND),
         ([request("a", DRAINING)], 0, NOON + 5 * SECOND),
         ([request("a", CLOSING)], 0, NOON + CLOSE_AGAIN),
         ([request("a", ENDED)], 0, None),
@@ -393,6 +414,7 @@ def test_a_pool_is_planned_again_while_there_is_something_to_wait_for(requests, 
 
 # Laws
 
+PATIENT = replace(CONFIG, ready=CONFIG.lifespan)  # whose requests do not fail by being looked at
 made_requests = st.builds(
     lambda id_, state, age, orphaned, epoch: replace(request(id_, state, age, orphaned=orphaned), epoch=epoch),
     st.sampled_from("abcdefgh"),
@@ -404,7 +426,7 @@ made_requests = st.builds(
 made_pools = st.lists(made_requests, max_size=8).map(lambda requests: pool(*requests))
 configs = st.builds(
     lambda wanted, slots, low, high, margin: replace(
-        CONFIG, wanted=wanted, slots_per_runner=slots, min_runners=low, max_runners=high, runners_margin=margin
+        PATIENT, wanted=wanted, slots_per_runner=slots, min_runners=low, max_runners=high, runners_margin=margin
     ),
     st.booleans(),
     st.integers(1, 3),
