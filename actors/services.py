@@ -24,6 +24,7 @@ from actors.errors import (
 from actors.lifecycle import CrashPolicy, Signal
 from actors.models import Actor
 from actors.selectors import find_living
+from orchestrator.contention import again
 from orchestrator.errors import BadRequest
 from orchestrator.ids import new_id
 from orchestrator.models import Namespace
@@ -169,6 +170,7 @@ def _post(actor_id: str, signal: Signal) -> None:
     mailbox.post(_WORKFLOW, actor_id, codec.encode_signal(signal))
 
 
+@again
 def _insert(
     namespace: Namespace,
     name: str,

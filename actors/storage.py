@@ -20,6 +20,7 @@ from actors.errors import StorageKeyNotFound, StorageRefused
 from actors.kv import Span
 from actors.models import Actor, ActorStorage, StoredEntry
 from orchestrator import VERSION
+from orchestrator.contention import again
 from orchestrator.ids import is_id
 from runners.models import Runner
 from runners.protocol.messages import (
@@ -188,6 +189,7 @@ def _select(
     return _gather(sql, parameters, max_bytes)
 
 
+@again
 def _gather(sql: str, parameters: Sequence[Any], max_bytes: int) -> list[Row]:
     rows: list[Row] = []
     with _streaming(), connection.chunked_cursor() as cursor:
@@ -217,6 +219,7 @@ def _row(key: Any, value: Any, version: str, updated_ms: int) -> Row:
 # Writes
 
 
+@again
 def _put(caller: Caller, actor_id: str, request: KvPutRequest) -> None:
     with transaction.atomic(durable=True):
         _lock(caller, actor_id)
@@ -232,6 +235,7 @@ def _put(caller: Caller, actor_id: str, request: KvPutRequest) -> None:
         _charge(actor_id, added_bytes)
 
 
+@again
 def _delete(caller: Caller, actor_id: str, request: KvRequestData, which: Condition) -> None:
     deleted = DELETE_ROWS
     while deleted == DELETE_ROWS:

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from actors.models import Actor
 from gateway.models import GatewayLease, HibernatingPair
+from orchestrator.contention import again
 from orchestrator.statements import lock
 from runners.protocol.messages import HibernatingRequest
 
@@ -32,6 +33,7 @@ class Pair:
     request_id: str
 
 
+@again
 def renew(gateway_id: str, lease: timedelta, now: datetime | None = None) -> bool:
     """Renew a gateway's lease, or begin it; False if it had lapsed, and a start may not have listed its pairs."""
     now = now or timezone.now()
@@ -45,6 +47,7 @@ def renew(gateway_id: str, lease: timedelta, now: datetime | None = None) -> boo
     return held is not None and held.expires_at > now
 
 
+@again
 def keep(gateway_id: str, pairs: Collection[Pair]) -> set[str]:
     """Store pairs; return the request ids of those that came too late: the next life began without them."""
     with transaction.atomic():
@@ -62,11 +65,13 @@ def leave(gateway_id: str, request_id: str) -> None:
     HibernatingPair.objects.filter(gateway_id=gateway_id, request_id=request_id).update(leaving=True)
 
 
+@again
 def forget(gateway_id: str, request_ids: Iterable[str]) -> None:
     """Delete pairs that are over."""
     HibernatingPair.objects.filter(gateway_id=gateway_id, request_id__in=list(request_ids)).delete()
 
 
+@again
 def forget_gateway(gateway_id: str) -> None:
     """Delete all pairs of a gateway that ends, and its lease."""
     HibernatingPair.objects.filter(gateway_id=gateway_id).delete()

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow
+from orchestrator.contention import again
 from orchestrator.db import run_db
 from orchestrator.timeline import record
 
@@ -46,6 +47,7 @@ class Recorder:
         self._task = None
 
 
+@again
 def _store(arrows: list[tuple[datetime, Arrow]]) -> None:
     with transaction.atomic():
         for at, arrow in arrows:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from orchestrator.contention import again
 from orchestrator.errors import NamespaceInvalid, NamespaceNotFound, NamespaceNotUnique
 from orchestrator.models import Namespace
 from orchestrator.moments import to_ms
@@ -19,6 +20,7 @@ _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _DISPLAY_NAME = re.compile(r"\S+(?: \S+)*")
 
 
+@again
 def create_namespace(*, name: str, display_name: str) -> Namespace:
     """Store a namespace.
 

@@ -175,7 +175,9 @@ def _database() -> dict[str, Any]:
         raise ImproperlyConfigured(f"DATABASE_URL: {error}") from None
     if config["ENGINE"] == "django.db.backends.sqlite3":
         config["ENGINE"] = "orchestrator.sqlite"
-    elif config["ENGINE"] != "django.db.backends.postgresql":
+    elif config["ENGINE"] == "django.db.backends.postgresql":
+        config["ENGINE"] = "orchestrator.postgres"
+    else:
         raise ImproperlyConfigured(f"DATABASE_URL: only sqlite and postgresql, not {config['ENGINE']}")
     return config | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
 

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
+from orchestrator.contention import again
 from orchestrator.ids import is_id
 from orchestrator.timeline import record
 from orchestrator.workflow import mailbox
@@ -39,6 +40,16 @@ def claim(*, connector_id: str, limit: int, now: datetime | None = None) -> list
     The runner of a stream that was begun before is drained: its stream died with its connector.
     """
     now = now or timezone.now()
+    claimed, drained = _claim(connector_id, limit, now)
+    for row in drained:
+        grace_ms = int(row.pool.grace.total_seconds() * 1000)
+        mailbox.post("runners", row.runner_id, {"t": "drain", "grace_ms": grace_ms, "by": "pool"})
+    return claimed
+
+
+@again
+def _claim(connector_id: str, limit: int, now: datetime) -> tuple[list[Claimed], list[ServerlessConnection]]:
+    """Return what was claimed, and the streams that were begun before, as they were."""
     free = Q(state=State.WANTED) | Q(state__in=_BEGIN_ANEW, claimed_until__lt=now)
     claimed: list[Claimed] = []
     drained: list[ServerlessConnection] = []
@@ -62,10 +73,7 @@ def claim(*, connector_id: str, limit: int, now: datetime | None = None) -> list
                 )
             )
         record([_sent(request) for request in claimed], now)
-    for row in drained:
-        grace_ms = int(row.pool.grace.total_seconds() * 1000)
-        mailbox.post("runners", row.runner_id, {"t": "drain", "grace_ms": grace_ms, "by": "pool"})
-    return claimed
+    return claimed, drained
 
 
 def _sent(request: Claimed) -> Arrow:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
+from orchestrator.contention import again
 from orchestrator.models import Namespace
 from orchestrator.workflow import mailbox
 from runners.endpoint import problem_with_headers, problem_with_name, problem_with_url
@@ -49,6 +50,7 @@ class PoolSettings:
         return (row.kind, row.url, row.headers) == (self.kind, self.url, dict(self.headers))
 
 
+@again
 def upsert_config(*, namespace: Namespace, name: str, wanted: PoolSettings) -> bool:
     """Store the whole configuration of a pool; return whether its endpoint is new or another one.
 
@@ -70,6 +72,7 @@ def upsert_config(*, namespace: Namespace, name: str, wanted: PoolSettings) -> b
     raise AssertionError("the last attempt returns or raises")
 
 
+@again
 def delete_config(*, namespace: Namespace, name: str) -> None:
     """Remove the configuration of a pool, if there is one. Actors and connected runners stay."""
     with transaction.atomic():

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from orchestrator.contention import again
 from orchestrator.workflow import mailbox
 from runners.errors import MetadataNotFetched
 from runners.metadata import EndpointMetadata, fetch_metadata, store_actor_names
@@ -20,6 +21,7 @@ SHORTEST_INTERVAL = timedelta(seconds=5)
 BACKOFF_EXPONENT = 8
 
 
+@again
 def claim_polls(*, limit: int) -> list[RunnerConfig]:
     """Take up to `limit` pools whose endpoints are due to be asked."""
     now = timezone.now()

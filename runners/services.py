@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from orchestrator.arrows import Arrow, Participant
+from orchestrator.contention import again
 from orchestrator.errors import NamespaceNotFound
 from orchestrator.models import Namespace
 from orchestrator.strict_json import parse_object
@@ -66,12 +67,7 @@ def register_runner(
         raise NamespaceNotFound
     for attempt in range(3):
         try:
-            with transaction.atomic():
-                config = _config(namespace, init.name)
-                runner, reused = _find_or_create(namespace, key, init, protocol_version, socket_id, now)
-                _learn_names(namespace, init)
-                arrow = Arrow(Participant.RUNNER, Participant.RUNNER_WS, "connect, init", runner_id=runner.pk)
-                record([arrow], now)
+            config, runner, reused = _register(namespace, key, init, protocol_version, socket_id, now)
             break
         except IntegrityError:  # another socket of the same key, or a first of the same pool, was quicker
             if attempt == 2:
@@ -87,6 +83,19 @@ def register_runner(
         serverless=config.kind == RunnerConfig.Kind.SERVERLESS,
         actor_stop=timedelta(milliseconds=settings.ENV.actor_stop_ms),
     )
+
+
+@again
+def _register(
+    namespace: Namespace, key: str, init: ToServerInit, protocol_version: int, socket_id: str, now: datetime
+) -> tuple[RunnerConfig, Runner, bool]:
+    """Return the pool's configuration, the runner, and whether it was known."""
+    with transaction.atomic():
+        config = _config(namespace, init.name)
+        runner, reused = _find_or_create(namespace, key, init, protocol_version, socket_id, now)
+        _learn_names(namespace, init)
+        record([Arrow(Participant.RUNNER, Participant.RUNNER_WS, "connect, init", runner_id=runner.pk)], now)
+    return config, runner, reused
 
 
 def _config(namespace: Namespace, name: str) -> RunnerConfig:

@@ -16,6 +16,7 @@ from typing import Protocol
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from orchestrator.contention import again
 from orchestrator.metrics import SIGNALS
 from orchestrator.models import SetAsideSignal
 from orchestrator.workflow import mailbox
@@ -122,6 +123,7 @@ def _set_aside(workflow: Workflow, key: str, entries: Sequence[_Entry], error: s
         logger.exception("row not marked", extra={"action": "mark_failed", "key": key})
 
 
+@again
 def _commit(workflow: Workflow, entries: Sequence[_Entry]) -> None:
     batch: dict[str, list[Signal]] = {}
     for entry in entries:

@@ -84,7 +84,7 @@ KINDS = {
         Kind("endpoint connects to another pool", (0.5, 3.0)),
         Kind("endpoint connects with a wrong token", (0.5, 3.0)),
         # Runners that treat the actors they were given badly; nobody but those may notice
-        Kind("host never starts", (2.0, 12.0)),
+        Kind("host never starts", (2.0, 34.0)),
         Kind("host never stops", (2.0, 6.0)),
         Kind("host errs in generations", (2.0, 6.0)),
         Kind("host answers after its end", (17.0, 22.0)),

@@ -85,7 +85,7 @@ def test_servers_named_by_the_environment_win(tmp_path: Path) -> None:
         REDIS_URL="rediss://host:7000/3",
         TORPOR_SECRET_KEY="named",
     )
-    assert (found["engine"], found["name"]) == ("django.db.backends.postgresql", "engine")
+    assert (found["engine"], found["name"]) == ("orchestrator.postgres", "engine")
     assert (found["redis"], found["key"]) == ("rediss://host:7000/3", "named")
 
 

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, made sure of its isolation: see `base`."""
