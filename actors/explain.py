@@ -11,11 +11,11 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.db.models import Q
-from django.utils import timezone
 
 from actors.diagnosis import PoolFacts, RunnerFacts, Situation, StartFacts, diagnose
 from actors.models import Actor
 from actors.selectors import actors_json
+from orchestrator import clock
 from orchestrator.celery import app
 from orchestrator.models import TimelineEntry
 from orchestrator.redis import get_redis
@@ -49,7 +49,7 @@ def explain(actor: Actor, now: datetime | None = None) -> dict[str, Any]:
     Moments are ISO 8601 text, lengths of time milliseconds. Asks for a worker's echo, and waits for it up to 2 s,
     unless one came or was awaited a moment ago.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     newest = list(TimelineEntry.objects.filter(actor_id=actor.pk).order_by("-at", "-id")[:LOOKED_BACK])
     since = _since(actor, newest)
     shown = actor.status in _WAITING

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from django.db.models import Count, Min
-from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily
 
 from actors.models import Actor
 from actors.queue import awake
+from orchestrator import clock
 from orchestrator.models import Namespace
 
 
@@ -18,7 +18,7 @@ def awake_actors() -> Iterator[GaugeMetricFamily]:
         "torpor_actors", "Actors that wait for a slot or hold one", labels=[*labels, "status"]
     )
     age = GaugeMetricFamily("torpor_oldest_pending_seconds", "Wait of the oldest pending actor", labels=labels)
-    now = timezone.now()
+    now = clock.now()
     found = awake().values_list("namespace_id", "pool_name", "status")
     names = dict(Namespace.objects.values_list("pk", "name"))
     for namespace_id, pool, status, actors, since in found.annotate(Count("pk"), Min("pending_at")):

@@ -9,7 +9,6 @@ import time
 from contextlib import closing
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 from redis.client import PubSub
 
 from actors import codec, lifecycle
@@ -24,6 +23,7 @@ from actors.errors import (
 from actors.lifecycle import CrashPolicy, Signal
 from actors.models import Actor
 from actors.selectors import find_living
+from orchestrator import clock
 from orchestrator.contention import again
 from orchestrator.errors import BadRequest
 from orchestrator.ids import new_id
@@ -179,7 +179,7 @@ def _insert(
     pool_name: str,
     crash_policy: CrashPolicy,
 ) -> Actor:
-    now = timezone.now()
+    now = clock.now()
     actor = Actor(
         namespace=namespace,
         name=name,

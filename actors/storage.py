@@ -6,7 +6,6 @@ once more, because to have found nothing and to have lost the actor look the sam
 which the actor workflow locks too: it is committed before the generation is over, or refused.
 """
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from actors import kv
 from actors.errors import StorageKeyNotFound, StorageRefused
 from actors.kv import Span
 from actors.models import Actor, ActorStorage, StoredEntry
-from orchestrator import VERSION
+from orchestrator import VERSION, clock
 from orchestrator.contention import again
 from orchestrator.ids import is_id
 from runners.models import Runner
@@ -320,7 +319,7 @@ def _account(caller: Caller, actor_id: str, which: Condition | None = None) -> t
 
 
 def _insert(actor_id: str, entries: dict[bytes, bytes]) -> None:
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = int(clock.seconds() * 1000)
     places = ", ".join(["(%s, %s, %s, %s, %s)"] * len(entries))
     values = [part for key, value in entries.items() for part in (actor_id, key, value, VERSION, now_ms)]
     with connection.cursor() as cursor:

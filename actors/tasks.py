@@ -8,7 +8,6 @@ advance_shard → apply → hear, then  deallocate  the slot back to its runner
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.utils import timezone
 
 from actors import lifecycle
 from actors.codec import decode_signal
@@ -17,6 +16,7 @@ from actors.lifecycle import Failure, FailureKind
 from actors.models import Actor, failure_json
 from actors.queue import oldest_pending
 from actors.turn import ACTORS, Turn
+from orchestrator import clock
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
 from orchestrator.statements import lock
@@ -130,7 +130,7 @@ def limits() -> lifecycle.Limits:
 
 def mark_poisoned(actor_id: str, error: str) -> None:
     """Show on the actor, and in its timeline, that the engine failed on it; look at it again after a while."""
-    now = timezone.now()
+    now = clock.now()
     failure = failure_json(Failure(FailureKind.INTERNAL_ERROR, message=error[:500]))
     Actor.objects.filter(pk=actor_id).update(failure=failure)
     Actor.objects.filter(pk=actor_id, due_at__lte=now).update(due_at=now + POISONED)

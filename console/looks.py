@@ -9,7 +9,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Max
-from django.utils import timezone
 
 from actors.budget import budgets
 from actors.explain import explain, in_words
@@ -17,7 +16,7 @@ from actors.models import Actor
 from actors.queue import DEMANDING, awake
 from actors.timeline import actor_timeline
 from console.pulse import BOUNDS_MS, Happened, Pulse
-from orchestrator import health
+from orchestrator import clock, health
 from orchestrator.models import Namespace, TimelineEntry
 from orchestrator.pictures import table
 from orchestrator.sequence import svg
@@ -66,7 +65,7 @@ class Overview:
 
     def look(self) -> dict[str, Any]:
         """Return what the page shows now."""
-        now = timezone.now()
+        now = clock.now()
         self.pulse.hear(self._arrows(), now)
         if self.counting:
             _counts.refresh()

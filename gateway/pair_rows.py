@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.utils import timezone
 
 from actors.models import Actor
 from gateway.models import GatewayLease, HibernatingPair
+from orchestrator import clock
 from orchestrator.contention import again
 from orchestrator.statements import lock
 from runners.protocol.messages import HibernatingRequest
@@ -36,7 +36,7 @@ class Pair:
 @again
 def renew(gateway_id: str, lease: timedelta, now: datetime | None = None) -> bool:
     """Renew a gateway's lease, or begin it; False if it had lapsed, and a start may not have listed its pairs."""
-    now = now or timezone.now()
+    now = now or clock.now()
     with transaction.atomic():
         held = GatewayLease.objects.select_for_update().filter(pk=gateway_id).first()
         GatewayLease.objects.update_or_create(pk=gateway_id, defaults={"expires_at": now + lease})

@@ -5,8 +5,8 @@ import contextlib
 from datetime import datetime
 
 from django.db import transaction
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.arrows import Arrow
 from orchestrator.contention import again
 from orchestrator.db import run_db
@@ -24,7 +24,7 @@ class Recorder:
 
     def note(self, arrow: Arrow, at: datetime | None = None) -> None:
         """Have an arrow of this moment, or of another, stored."""
-        self._arrows.append((at or timezone.now(), arrow))
+        self._arrows.append((at or clock.now(), arrow))
         if self._task is None:
             self._task = asyncio.create_task(self._record())
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from django.utils import timezone
-
+from orchestrator import clock
 from orchestrator.arrows import Arrow, Participant
 
 GATHER_SECONDS = 0.3
@@ -54,7 +53,7 @@ class SocketStory:
         if (gathered := self._gathered.get(key)) is None:
             facts = {"runner_id": runner_id}
             arrow = Arrow(source, target, key[-1], via=via, actor_id=actor_id, generation=generation, data=facts)
-            gathered = _Gathered(timezone.now(), arrow)
+            gathered = _Gathered(clock.now(), arrow)
             if not self._gathered:
                 asyncio.get_running_loop().call_later(GATHER_SECONDS, self._flush)
             self._gathered[key] = gathered

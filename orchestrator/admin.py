@@ -14,11 +14,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from orchestrator import clock
 from orchestrator.access import Scope
 from orchestrator.ids import is_id
 from orchestrator.models import AccessToken, AuditEntry, Namespace, SetAsideSignal, TimelineEntry
@@ -191,7 +191,7 @@ class TokenForm(AnyTokenForm):
     def clean_expires_at(self) -> datetime | None:
         """Refuse a time that is over."""
         expires_at: datetime | None = self.cleaned_data["expires_at"]
-        if expires_at is not None and expires_at <= timezone.now():
+        if expires_at is not None and expires_at <= clock.now():
             raise forms.ValidationError("The token would have expired already.")
         return expires_at
 

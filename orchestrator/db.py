@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
-from django.db import connection
+from django.db import DatabaseError, connection
+
+from orchestrator import clock
+
+LOOK_SECONDS = 5.0
+"""So often the database is asked what time it is."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,11 +53,43 @@ def kept_connection() -> Iterator[None]:
     if _before.at <= _failures.newest and not connection.in_atomic_block:
         connection.close()
     _before.at = time.monotonic()
+    look_at_the_clock()
     try:
         yield
     finally:
         if connection.errors_occurred:
             _failures.newest = time.monotonic()
+
+
+def look_at_the_clock() -> None:
+    """Learn from the database what time it is, unless somebody in this process did so a moment ago.
+
+    To be called before a piece of work: if the database is away, that will tell.
+    """
+    if connection.vendor != "postgresql" or connection.in_atomic_block or not _look.is_due():
+        return
+    try:
+        connection.ensure_connection()
+        with connection.wrap_database_errors:
+            asked_at = time.monotonic()
+            found: Any = connection.connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+            told = found.fetchone()[0]
+            clock.take(clock.read(asked_at, told, time.monotonic()))
+    except DatabaseError:
+        return
+
+
+class _Look:
+    """When this process last asked for the time."""
+
+    at = -LOOK_SECONDS
+
+    def is_due(self) -> bool:
+        """Say whether to ask now; whoever is told so does it."""
+        if time.monotonic() - self.at < LOOK_SECONDS:
+            return False
+        self.at = time.monotonic()
+        return True
 
 
 class _Before(threading.local):
@@ -67,4 +104,4 @@ class _Failures:
     newest = 0.0
 
 
-_before, _failures = _Before(), _Failures()
+_before, _failures, _look = _Before(), _Failures(), _Look()

@@ -6,9 +6,10 @@ Ten characters count microseconds since the epoch, twenty are random (about 103 
 
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from orchestrator import clock
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
@@ -17,7 +18,7 @@ _SHAPE = re.compile(r"[0-9a-z]{30}")
 
 
 def _system_clock_us() -> int:
-    return time.time_ns() // 1_000
+    return int(clock.seconds() * 1_000_000)
 
 
 def _system_draw(below: int) -> int:

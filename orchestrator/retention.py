@@ -12,8 +12,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
 
@@ -55,7 +55,7 @@ def begin() -> None:
 @app.task(name=_TASK)
 def forget() -> None:
     """Delete a batch of each kind, and go on later if there may be more. May run twice, and at the same time."""
-    if forget_some(timezone.now()):
+    if forget_some(clock.now()):
         get_redis().set(_KEY, "1", px=EVERY_MS)
         app.send_task(_TASK, ignore_result=True)
 

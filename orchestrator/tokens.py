@@ -9,9 +9,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
-from orchestrator import access
+from orchestrator import access, clock
 from orchestrator.access import Bearer, Right, Scope
 from orchestrator.errors import BadRequest, Forbidden, TokenNotFound
 from orchestrator.models import AccessToken, Namespace
@@ -41,7 +40,7 @@ def create_token(
         raise BadRequest(reason=f"scopes must be some of {', '.join(Scope)}")
     if len(label) > MAX_LABEL:
         raise BadRequest(reason=f"the name is longer than {MAX_LABEL} characters")
-    if expires_at is not None and expires_at <= timezone.now():
+    if expires_at is not None and expires_at <= clock.now():
         raise BadRequest(reason="the token would have expired already")
     secret = access.SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     row = AccessToken.objects.create(
@@ -57,7 +56,7 @@ def create_token(
 
 def revoke_token(row: AccessToken) -> None:
     """Make a token worthless, now and for good. Twice is fine."""
-    AccessToken.objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=timezone.now())
+    AccessToken.objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=clock.now())
     _tell()
 
 
@@ -111,11 +110,11 @@ def find_bearer(token: str) -> Bearer | None:
     if is_admin(token):
         return access.ADMIN
     if token.startswith(f"{access.TICKET_PREFIX}."):
-        return access.read_ticket(_ticket_key(), token, timezone.now())
+        return access.read_ticket(_ticket_key(), token, clock.now())
     if len(token) != SECRET_LENGTH or not token.startswith(access.SECRET_PREFIX):
         return None  # without a question: whoever guesses shall not keep the database busy
     stored = access.digest(token)
-    valid = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
+    valid = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=clock.now()))
     row = AccessToken.objects.select_related("namespace").filter(valid, digest=stored).first()
     if row is None or not access.same(row.digest, stored):
         return None
@@ -134,7 +133,7 @@ def ticket(*, namespace_id: str, namespace: str, lifespan: timedelta) -> str:
         return ""
     if not settings.SECRET_KEY_LASTS:
         raise ImproperlyConfigured(settings.NO_SECRET_KEY)
-    expires_at = timezone.now() + lifespan + TICKET_MARGIN
+    expires_at = clock.now() + lifespan + TICKET_MARGIN
     return access.sign_ticket(_ticket_key(), namespace_id=namespace_id, namespace=namespace, expires_at=expires_at)
 
 

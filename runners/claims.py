@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.contention import again
 from orchestrator.ids import is_id
@@ -39,7 +39,7 @@ def claim(*, connector_id: str, limit: int, now: datetime | None = None) -> list
 
     The runner of a stream that was begun before is drained: its stream died with its connector.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     claimed, drained = _claim(connector_id, limit, now)
     for row in drained:
         grace_ms = int(row.pool.grace.total_seconds() * 1000)
@@ -93,7 +93,7 @@ def renew(*, connector_id: str, now: datetime | None = None) -> dict[str, str]:
     One that is missing has been taken by another connector and is to be dropped.
     """
     mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
-    mine.update(claimed_until=(now or timezone.now()) + _lease())
+    mine.update(claimed_until=(now or clock.now()) + _lease())
     return dict(mine.values_list("pk", "state"))
 
 
@@ -111,7 +111,7 @@ def release(*, connector_id: str, now: datetime | None = None) -> None:
     The pools look at their requests: those that were to end have ended with the connector.
     """
     mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
-    mine.update(claimed_until=(now or timezone.now()) - timedelta(seconds=1))
+    mine.update(claimed_until=(now or clock.now()) - timedelta(seconds=1))
     for pool_id in mine.order_by().values_list("pool_id", flat=True).distinct():
         mailbox.post_on_commit("pools", pool_id, {"t": "bump"})
 

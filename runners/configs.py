@@ -7,8 +7,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, OperationalError, transaction
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.contention import again
 from orchestrator.models import Namespace
 from orchestrator.workflow import mailbox
@@ -112,7 +112,7 @@ def _retire(row: RunnerConfig) -> None:
     if row.kind == RunnerConfig.Kind.NORMAL:
         row.delete()
         return
-    row.deleted_at = timezone.now()
+    row.deleted_at = clock.now()
     _plan(row)
     row.version += 1
     row.save(update_fields=["deleted_at", "due_at", "version", "updated_at"])
@@ -121,7 +121,7 @@ def _retire(row: RunnerConfig) -> None:
 def _plan(row: RunnerConfig) -> None:
     """Have the pool's workflow look at a serverless pool, even should the message be lost."""
     if row.kind == RunnerConfig.Kind.SERVERLESS:
-        row.due_at = timezone.now()
+        row.due_at = clock.now()
         mailbox.post_on_commit("pools", row.pk, {"t": "bump"})
 
 

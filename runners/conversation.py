@@ -16,9 +16,8 @@ from functools import partial
 from typing import TypeAlias
 
 from django.conf import settings
-from django.utils import timezone
 
-from orchestrator import metrics
+from orchestrator import clock, metrics
 from orchestrator.bus import get_bus
 from orchestrator.consumers import Receive, Send
 from orchestrator.db import run_db
@@ -162,7 +161,7 @@ class Conversation:
 
     async def _account_for_the_dead(self) -> None:
         """Tell gateways what their requests to the runner's last socket are worth: its process cannot any more."""
-        silent = timezone.now() - self._registration.seen_at
+        silent = clock.now() - self._registration.seen_at
         news = channel.unproven_news(self.runner_id, silent.total_seconds() + PONG_SECONDS)
         for actor_id, _ in await run_db(hosted_lives, self.runner_id):
             with contextlib.suppress(BusOverloaded):
@@ -258,7 +257,7 @@ class Conversation:
             while not self._events.room:
                 self._decided.clear()
                 await self._decided.wait()
-            for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], timezone.now()):
+            for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], clock.now()):
                 if signal["report"]["t"] == "stopped":
                     self._desk.after(actor_id, partial(_post_event, actor_id, signal))
                 else:
@@ -408,7 +407,7 @@ class Conversation:
         self._feed.look(standing.newest_seq)
         if self._stopping and not standing.drains:
             self._ask_to_drain()
-        now = timezone.now()
+        now = clock.now()
         waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
         for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
             _post_event(actor_id, signal)
@@ -423,7 +422,7 @@ def _post_event(actor_id: str, signal: dict[str, object]) -> None:
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return int(clock.seconds() * 1000)
 
 
 def _milliseconds(length: timedelta) -> int:

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.contention import again
 from orchestrator.workflow import mailbox
 from runners.errors import MetadataNotFetched
@@ -24,7 +24,7 @@ BACKOFF_EXPONENT = 8
 @again
 def claim_polls(*, limit: int) -> list[RunnerConfig]:
     """Take up to `limit` pools whose endpoints are due to be asked."""
-    now = timezone.now()
+    now = clock.now()
     with transaction.atomic():
         due = _due(now).select_related("namespace").select_for_update(of=("self",), skip_locked=True)
         configs = list(due.order_by("poll_at")[:limit])
@@ -48,7 +48,7 @@ def poll(config: RunnerConfig) -> None:
         metadata = fetch_metadata(url=config.url, headers=config.headers)
     except MetadataNotFetched:
         failures = config.poll_failures + 1
-        row.update(poll_failures=failures, poll_at=timezone.now() + _interval(config, failures))
+        row.update(poll_failures=failures, poll_at=clock.now() + _interval(config, failures))
         return
     if config.poll_failures:
         row.update(poll_failures=0)

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
 from orchestrator.ids import new_id
@@ -196,7 +196,7 @@ def _runners(state: pool.State) -> list[tuple[str, int, bool]]:
 
 def _mark_poisoned(pool_id: str, error: str) -> None:
     """Show on the pool that the engine failed on it; look at it again after a while."""
-    now = timezone.now()
+    now = clock.now()
     RunnerConfig.objects.filter(pk=pool_id).update(error="internal_error", error_at=now)
     RunnerConfig.objects.filter(pk=pool_id, due_at__lte=now).update(due_at=now + _POISONED)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.contention import again
 from orchestrator.errors import NamespaceNotFound
@@ -61,7 +61,7 @@ def register_runner(
     Raises:
         NamespaceNotFound: there is no such namespace.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     namespace = Namespace.objects.filter(name=namespace_name).first()
     if namespace is None:
         raise NamespaceNotFound
@@ -173,7 +173,7 @@ def heartbeat(
 
     None if the socket is not the runner's any more: another one has taken its place, or the runner has ended.
     """
-    seen_at = (now or timezone.now()) - timedelta(milliseconds=silent_ms)
+    seen_at = (now or clock.now()) - timedelta(milliseconds=silent_ms)
     mine = Runner.objects.filter(pk=runner_id, socket_id=socket_id).exclude(state=Runner.State.STOPPED)
     if not mine.update(last_ping_at=seen_at, last_rtt_ms=rtt_ms):
         return None

@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.arrows import Arrow, Participant
 from orchestrator.celery import app
 from orchestrator.metrics import EVICTIONS, RUNNER_ENDS
@@ -183,7 +183,7 @@ def _stop_arrow(asked_by: str | None) -> Arrow:
 
 def _mark_poisoned(runner_id: str, error: str) -> None:
     """Show on the runner that the engine failed on it, and look at it again only after a while."""
-    now = timezone.now()
+    now = clock.now()
     Runner.objects.filter(pk=runner_id, due_at__lte=now).update(due_at=now + _POISONED)
     workflow = Participant.RUNNER_WORKFLOW
     record([Arrow(workflow, workflow, f"failed: {error}", runner_id=runner_id)], now)

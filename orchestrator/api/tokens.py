@@ -4,11 +4,10 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from django.http import HttpRequest
-from django.utils import timezone
 from ninja import Router
 from pydantic import BaseModel, Field
 
-from orchestrator import tokens
+from orchestrator import clock, tokens
 from orchestrator.access import Scope
 from orchestrator.api.schemas import Done, Pagination, pagination
 from orchestrator.api.strict import FromBody, FromQuery, InNamespace, Paged, PathId, StrictBody
@@ -66,7 +65,7 @@ def create_token(request: HttpRequest, query: FromQuery[InNamespace], body: From
         namespace=find_namespace(query.namespace),
         label=body.name,
         scopes=body.scopes,
-        expires_at=None if body.expires_in is None else timezone.now() + timedelta(seconds=body.expires_in),
+        expires_at=None if body.expires_in is None else clock.now() + timedelta(seconds=body.expires_in),
     )
     return {"token": token_json(row), "secret": secret}
 

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import signal
 import socket
-import time
 from functools import partial
 from typing import Any
 
@@ -112,13 +111,13 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         if details is None:
             return
         if "application_instance" in details:
-            details.setdefault("disconnected", time.time())
+            details.setdefault("disconnected", loop.time())
         else:
             del self.connections[protocol]
 
     def application_checker(self) -> None:
         """Cancel, once a second, applications that go on for too long after their connection's end."""
-        now = time.time()
+        now = loop.time()
         for details in self.connections.values():
             if now - details.get("disconnected", now) > self.application_close_timeout:
                 details["application_instance"].cancel()

@@ -21,3 +21,4 @@ else:
 sys.modules.pop("twisted.internet.reactor", None)
 asyncioreactor.install(loop)  # type: ignore[no-untyped-call]
 reactor: Any = sys.modules["twisted.internet.reactor"]
+reactor.seconds = loop.time  # its own time is the machine's, which may be set while calls wait for theirs

@@ -44,6 +44,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         self._early = b""
         self._hanging_up: Any = None
         self._told = False  # the application knows of the end
+        self._opened_at = loop.time()
 
     def makeConnection(self, transport: Any) -> None:
         """Take over the connection from HTTP."""
@@ -135,6 +136,10 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
             self._deny(500, "Internal Server Error")
         else:
             self.dropConnection(abort=True)
+
+    def duration(self) -> float:
+        """Return how many seconds ago the handshake began."""
+        return loop.time() - self._opened_at
 
     def check_timeouts(self) -> None:
         """Give up an application that answers no handshake. Nothing is pinged here; see `pulse.py`."""

@@ -15,6 +15,8 @@ from orchestrator.workflow.hints import hint
 KEPT_MS = 30_000
 FRESH_MS = 5_000
 """An echo of this age proves that a worker is alive."""
+MOST_TASKS = 1_000
+"""A queue this long is not asked for another echo."""
 WAIT_SECONDS = 2.0
 _POLL_SECONDS = 0.02
 
@@ -27,7 +29,7 @@ def echo(queue: str) -> None:
 
 def answer(queue: str) -> None:
     """Note that this process serves the queue; for those that are no Celery workers."""
-    get_redis().set(_echo_key(queue), time.time(), px=KEPT_MS)
+    get_redis().set(_echo_key(queue), "1", px=KEPT_MS)
 
 
 def is_served(queue: str) -> bool:
@@ -51,6 +53,13 @@ def age_seconds(queue: str) -> float | None:
     return None if left_ms < 0 else (KEPT_MS - left_ms) / 1_000
 
 
+def queued_tasks() -> int:
+    """Return how many tasks wait for a worker."""
+    prefix = app.conf.broker_transport_options["global_keyprefix"]
+    length: Any = get_redis().llen(f"{prefix}{app.conf.task_default_queue}")
+    return int(length)
+
+
 def _is_fresh(queue: str) -> bool:
     age = age_seconds(queue)
     return age is not None and age * 1_000 < FRESH_MS
@@ -72,7 +81,8 @@ def _ask_once(queue: str) -> None:
     if not get_redis().set(_asked_key(queue), "1", nx=True, px=FRESH_MS):
         return
     if queue == app.conf.task_default_queue:
-        app.send_task("orchestrator.echo", args=(queue,), queue=queue, expires=FRESH_MS / 1_000)
+        if queued_tasks() < MOST_TASKS:  # rather than an expiry, which is by the clocks of two machines
+            app.send_task("orchestrator.echo", args=(queue,), queue=queue)
     else:
         hint(queue, "echo")
 

@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import Protocol
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
-from django.utils import timezone
 
+from orchestrator import clock
 from orchestrator.contention import again
+from orchestrator.db import look_at_the_clock
 from orchestrator.metrics import SIGNALS
 from orchestrator.models import SetAsideSignal
 from orchestrator.workflow import mailbox
@@ -58,6 +59,7 @@ def advance(workflow: Workflow, shard: int) -> int:
     error ends the run with the unhandled signals still in the mailbox, where the sweep finds them.
     """
     handled = 0
+    look_at_the_clock()
     with ShardLock(workflow.name, shard) as lock:
         found: Found | None = lock.take_up()
         while found:
@@ -130,5 +132,5 @@ def _commit(workflow: Workflow, entries: Sequence[_Entry]) -> None:
         batch.setdefault(entry.key, []).append(entry.signal)
     outbox = Outbox()
     with transaction.atomic():
-        workflow.apply(batch, outbox, timezone.now())
+        workflow.apply(batch, outbox, clock.now())
     outbox.perform()

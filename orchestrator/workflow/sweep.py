@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.conf import settings
 
@@ -100,7 +99,7 @@ def _backlogs(workflow: str) -> list[int]:
 def _send_lost_tasks(backlogs: dict[str, list[int]]) -> None:
     """Send a task for each mailbox that has waited since the last look and that no worker holds."""
     waiting = [(name, shard) for name, lengths in backlogs.items() for shard, n in enumerate(lengths) if n]
-    if not waiting or _queued_tasks() > len(waiting):
+    if not waiting or echo.queued_tasks() > len(waiting):
         return
     pipeline = get_redis().pipeline(transaction=False)
     for name, shard in waiting:
@@ -109,9 +108,3 @@ def _send_lost_tasks(backlogs: dict[str, list[int]]) -> None:
         if not held:
             mailbox.send_task(name, shard)
             LOST_TASKS.labels(name).inc()
-
-
-def _queued_tasks() -> int:
-    prefix = app.conf.broker_transport_options["global_keyprefix"]
-    length: Any = get_redis().llen(f"{prefix}{app.conf.task_default_queue}")
-    return int(length)

@@ -3,13 +3,13 @@
 The rows' `due_at` is the truth and the sweep finds what is overdue; this only makes it quick (DESIGN §7).
 """
 
-import time
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from redis.client import Pipeline
 
+from orchestrator import clock
 from orchestrator.redis import get_redis
 from orchestrator.workflow.mailbox import Letter
 
@@ -30,7 +30,7 @@ def take_due(limit: int = 500) -> list[Letter]:
     Two sweepers may both return one: a Tick that comes twice acts once.
     """
     client = get_redis()
-    found: Any = client.zrange(KEY, "-inf", time.time(), byscore=True, offset=0, num=limit)
+    found: Any = client.zrange(KEY, "-inf", clock.seconds(), byscore=True, offset=0, num=limit)
     if found:
         client.zrem(KEY, *found)
     names = [name.decode().split(" ", 1) for name in found]

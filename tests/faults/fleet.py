@@ -10,6 +10,7 @@ from typing import Self
 import psycopg
 import redis
 
+from tests.faults import clocks
 from tests.faults.points import DIRECTORY
 from tests.support import postgres, valkey
 from tests.support.child import Child
@@ -40,6 +41,7 @@ class Fleet:
         self.server = server
         self.points = directory / "points"
         self.points.mkdir(exist_ok=True)
+        self.clocks = directory / "clocks"
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -81,7 +83,7 @@ class Fleet:
             self.server,
             workers=2,
             connectors=2,
-            env=LOST_SOON | env,
+            env=LOST_SOON | env | clocks.environment(self.clocks),
             celery="tests.faults.points",
         )
         self._stack.callback(self._stop_cluster)

@@ -46,6 +46,15 @@ KINDS = {
         Kind("freeze sweeper", (0.2, 6.0)),
         Kind("freeze runner", (0.2, 6.0)),
         Kind("lose runner", (16.0, 20.0)),  # frozen until the engine has given it up
+        # The clock of one process, set by an hour while it runs, and back
+        Kind("clock of web jumps ahead", (2.0, 8.0)),
+        Kind("clock of web jumps back", (2.0, 8.0)),
+        Kind("clock of worker jumps ahead", (2.0, 8.0)),
+        Kind("clock of worker jumps back", (2.0, 8.0)),
+        Kind("clock of connector jumps ahead", (2.0, 8.0)),
+        Kind("clock of connector jumps back", (2.0, 8.0)),
+        Kind("clock of sweeper jumps ahead", (2.0, 8.0)),
+        Kind("clock of sweeper jumps back", (2.0, 8.0)),
         # Redis
         Kind("kill valkey", (0.1, 2.0), 3),  # with all it had in memory, which is all
         Kind("wipe valkey", (0.0, 0.0), 3),

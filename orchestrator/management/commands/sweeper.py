@@ -10,9 +10,9 @@ import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
-from django.utils import timezone
 
-from orchestrator import retention
+from orchestrator import clock, retention
+from orchestrator.db import look_at_the_clock
 from orchestrator.workflow import mailbox, timers
 from orchestrator.workflow.sweep import ask_for_echoes, sweep
 
@@ -38,7 +38,8 @@ class Command(BaseCommand):
                 mailbox.post_all(timers.take_due())
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + settings.ENV.sweep_interval_ms / 1000
-                    sweep(timezone.now())
+                    look_at_the_clock()
+                    sweep(clock.now())
                     ask_for_echoes()
                     retention.begin()
             except (redis.RedisError, OSError, DatabaseError):

@@ -5,9 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
 
-from orchestrator import tokens
+from orchestrator import clock, tokens
 from orchestrator.access import Scope
 from orchestrator.namespaces import find_namespace
 from orchestrator.verbs import LIMIT, Verbs
@@ -45,7 +44,7 @@ class Command(Verbs):
             namespace=find_namespace(options["namespace"]),
             label=options["name"],
             scopes=options["scope"],
-            expires_at=None if days is None else timezone.now() + timedelta(days=days),
+            expires_at=None if days is None else clock.now() + timedelta(days=days),
         )
         self.show(tokens.token_json(row) | {"secret": secret})
         if not settings.ENV.auth_required:

@@ -19,6 +19,7 @@ HARMLESS = (
     "restart connector",
     "wipe valkey",
     "host",
+    "clock of",
     "serializable",
     "delay one link of valkey",
 )
