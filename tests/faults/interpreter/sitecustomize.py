@@ -1,4 +1,4 @@
-"""Every Python process that has this on its path gets a clock that can be set while it runs (`tests.faults.clocks`).
+"""Gives every Python process that has this on its path a clock that can be set while it runs (`faults.clocks`).
 
 It wraps what tells the time in Python; the monotonic clock, and whatever asks the kernel in C, stay as they are.
 The offset, a double in seconds, is in a file of the process, which is read like memory: it costs next to nothing.

@@ -1,12 +1,14 @@
 """Connections to the database that are kept, and given up once one of them has failed."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
 from django.db import DatabaseError, connection, transaction
 
+from orchestrator import clock, db
 from orchestrator.db import kept_connection, run_db_in
 from tests.support.web import close_connections
 
@@ -69,3 +71,22 @@ def test_a_transaction_that_is_under_way_is_left_alone(db):
 def _failing():
     with kept_connection():
         fail()
+
+
+async def test_a_process_learns_from_a_database_of_its_own_what_time_it_is(threads, monkeypatch):
+    monkeypatch.setattr(db, "_look", db._Look())
+    monkeypatch.setattr(clock, "_kept", clock._Kept())
+    actual = time.time
+    monkeypatch.setattr(time, "time", lambda: actual() + 3600)
+    await run_db_in(threads, used)
+    ahead = clock.seconds() - actual()
+    assert abs(ahead - (0 if connection.vendor == "postgresql" else 3600)) < 2  # SQLite has no clock of its own
+
+
+async def test_the_database_is_not_asked_for_the_time_with_every_piece_of_work(threads, monkeypatch):
+    looks = iter(range(10))
+    monkeypatch.setattr(db, "_look", db._Look())
+    monkeypatch.setattr(clock, "take", lambda reading: next(looks))
+    for _ in range(3):
+        await run_db_in(threads, used)
+    assert next(looks) == (1 if connection.vendor == "postgresql" else 0)
