@@ -35,6 +35,7 @@ _REPORTS: dict[str, type[Report]] = {
     "alarm": life.AlarmReport,
 }
 _NAMES: dict[type, str] = {kind: name for table in (_SIGNALS, _REPORTS) for name, kind in table.items()}
+_FIELDS = {kind: {field.name for field in fields(kind)} | {"at_ms"} for kind in _NAMES}
 _MOMENTS = {"seen_at", "until", "heard_at"}
 _LAST_MS = 253_402_300_799_000  # the year 9999; a later alarm is as good as none sooner
 
@@ -58,18 +59,29 @@ def encode_signal(signal: Signal | Report) -> dict[str, Any]:
     return encoded
 
 
+def knows(encoded: dict[str, Any]) -> bool:
+    """Say whether the signal is of a kind that this release has."""
+    report = encoded.get("report")
+    return encoded["t"] in _SIGNALS and (report is None or report["t"] in _REPORTS)
+
+
 def decode_signal(encoded: dict[str, Any]) -> Signal:
-    """Return the signal of a JSON object made by `encode_signal`; KeyError or TypeError for anything else."""
-    arguments = _arguments(encoded)
+    """Return the signal of a JSON object made by `encode_signal`; KeyError or TypeError for anything else.
+
+    What a later release has added to it is passed over.
+    """
     kind = _SIGNALS[encoded["t"]]
+    arguments = _arguments(kind, encoded)
     if kind is FromRunner:
-        report = arguments["report"]
-        arguments["report"] = _REPORTS[report["t"]](**_arguments(report))
+        report = encoded["report"]
+        of_report = _REPORTS[report["t"]]
+        arguments["report"] = of_report(**_arguments(of_report, report))
     return kind(**arguments)
 
 
-def _arguments(encoded: dict[str, Any]) -> dict[str, Any]:
-    arguments = {name: value for name, value in encoded.items() if name != "t"}
+def _arguments(kind: type[Signal | Report], encoded: dict[str, Any]) -> dict[str, Any]:
+    known = _FIELDS[kind]
+    arguments = {name: value for name, value in encoded.items() if name in known}
     for name in _MOMENTS & arguments.keys():
         if arguments[name] is not None:
             arguments[name] = datetime.fromisoformat(arguments[name])

@@ -31,8 +31,11 @@ _KINDS = {
 
 
 @app.task(name=f"{HOSTING}.advance_shard")
-def advance_shard(shard: int) -> None:
-    """Drain one shard of the mailboxes. May run twice, and at the same time."""
+def advance_shard(shard: int, **_: object) -> None:
+    """Drain one shard of the mailboxes. May run twice, and at the same time.
+
+    What a later release adds to its arguments is passed over.
+    """
     advance(WORKFLOW, shard)
 
 

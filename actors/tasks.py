@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from actors import lifecycle
-from actors.codec import decode_signal
+from actors.codec import decode_signal, knows
 from actors.hibernating import take_hibernating
 from actors.lifecycle import Failure, FailureKind
 from actors.models import Actor, failure_json
@@ -34,8 +34,11 @@ POISONED = timedelta(minutes=1)
 
 
 @app.task(name=f"{ACTORS}.advance_shard")
-def advance_shard(shard: int) -> None:
-    """Drain one shard of the actors' mailboxes. May run twice, and at the same time."""
+def advance_shard(shard: int, **_: object) -> None:
+    """Drain one shard of the actors' mailboxes. May run twice, and at the same time.
+
+    What a later release adds to its arguments is passed over.
+    """
     advance(WORKFLOW, shard)
 
 
@@ -138,4 +141,4 @@ def mark_poisoned(actor_id: str, error: str) -> None:
     record([Arrow(workflow, workflow, f"failed: {error}", actor_id=actor_id)], now)
 
 
-WORKFLOW = Workflow(ACTORS, apply, mark_poisoned)
+WORKFLOW = Workflow(ACTORS, apply, mark_poisoned, knows)

@@ -53,7 +53,7 @@ def begin() -> None:
 
 
 @app.task(name=_TASK)
-def forget() -> None:
+def forget(**_: object) -> None:
     """Delete a batch of each kind, and go on later if there may be more. May run twice, and at the same time."""
     if forget_some(clock.now()):
         get_redis().set(_KEY, "1", px=EVERY_MS)

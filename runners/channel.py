@@ -120,8 +120,12 @@ def encode(message: ToSocket) -> bytes:
             return b"E" + keep.encode()
 
 
-def decode(payload: bytes) -> ToSocket:
-    """Return the message of bytes made by `encode`; ValueError for anything else."""
+def decode(payload: bytes) -> ToSocket | None:
+    """Return the message of bytes made by `encode`, None for one of a kind that this release does not have.
+
+    Raises:
+        ValueError: it is of a known kind and means nothing.
+    """
     kind = payload[:1]
     if kind == b"T":
         return TunnelFrame(payload[1:])
@@ -135,12 +139,12 @@ def decode(payload: bytes) -> ToSocket:
             return LogEntry(_SEQ.unpack_from(payload)[1], payload[_SEQ.size :])
         if kind == b"A":
             events: list[Any] = json.loads(payload[1:])
-            return Processed(tuple((a, g, i, ended) for a, g, i, ended in events))
+            return Processed(tuple((a, g, i, ended) for a, g, i, ended, *_ in events))
         if kind == b"E":
             return Evict(payload[1:].decode())
     except (struct.error, TypeError) as error:
         raise ValueError(str(error)) from error
-    raise ValueError(f"unknown kind of message {kind!r}")
+    return None
 
 
 _UNPROVEN = b"U"  # no tag of a frame

@@ -5,6 +5,19 @@ from typing import Any
 
 from runners import lifecycle, pool
 
+_OF_RUNNERS = {"connected", "disconnected", "drain", "slot_freed", "evict", "tick"}
+_OF_POOLS = {"bump", "tick", "retry", "opened", "ready", "ended", "runner_gone"}
+
+
+def knows_runner_signal(encoded: dict[str, Any]) -> bool:
+    """Say whether a runner's signal is of a kind that this release has."""
+    return encoded["t"] in _OF_RUNNERS
+
+
+def knows_pool_signal(encoded: dict[str, Any]) -> bool:
+    """Say whether a pool's signal is of a kind that this release has."""
+    return encoded["t"] in _OF_POOLS
+
 
 def decode_runner_signal(encoded: dict[str, Any]) -> lifecycle.Signal:
     """Return a runner's signal; KeyError or ValueError for anything else."""

@@ -20,7 +20,7 @@ from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
 from orchestrator.workflow.pump import Batch, Workflow, advance
 from runners import pool
-from runners.codec import decode_pool_signal
+from runners.codec import decode_pool_signal, knows_pool_signal
 from runners.models import Runner, RunnerConfig, ServerlessConnection
 from runners.polls import polls_due
 from runners.pools import count_demand
@@ -35,8 +35,11 @@ _COLUMNS = ["error", "error_at", "successes", "failures", "failed_at", "retry_at
 
 
 @app.task(name=f"{POOLS}.advance_shard")
-def advance_shard(shard: int) -> None:
-    """Drain one shard of the pools' mailboxes. May run twice, and at the same time."""
+def advance_shard(shard: int, **_: object) -> None:
+    """Drain one shard of the pools' mailboxes. May run twice, and at the same time.
+
+    What a later release adds to its arguments is passed over.
+    """
     advance(WORKFLOW, shard)
 
 
@@ -201,4 +204,4 @@ def _mark_poisoned(pool_id: str, error: str) -> None:
     RunnerConfig.objects.filter(pk=pool_id, due_at__lte=now).update(due_at=now + _POISONED)
 
 
-WORKFLOW = Workflow(POOLS, apply, _mark_poisoned)
+WORKFLOW = Workflow(POOLS, apply, _mark_poisoned, knows_pool_signal)

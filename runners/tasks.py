@@ -19,7 +19,7 @@ from orchestrator.workflow.outbox import Outbox
 from orchestrator.workflow.pump import Batch, Workflow, advance
 from runners import lifecycle
 from runners.channel import Evict, encode, runner_channel
-from runners.codec import decode_runner_signal
+from runners.codec import decode_runner_signal, knows_runner_signal
 from runners.models import Command, Runner, ServerlessConnection
 from runners.pool_tasks import POOLS
 from runners.pools import older_runners
@@ -34,8 +34,11 @@ _COLUMNS = ["state", "holds_key", "drain_at", "evict_at", "stop_at", "stop_reaso
 
 
 @app.task(name=f"{RUNNERS}.advance_shard")
-def advance_shard(shard: int) -> None:
-    """Drain one shard of the runners' mailboxes. May run twice, and at the same time."""
+def advance_shard(shard: int, **_: object) -> None:
+    """Drain one shard of the runners' mailboxes. May run twice, and at the same time.
+
+    What a later release adds to its arguments is passed over.
+    """
     advance(WORKFLOW, shard)
 
 
@@ -194,4 +197,4 @@ def _set(moment: datetime | None) -> datetime:
     return moment
 
 
-WORKFLOW = Workflow(RUNNERS, apply, _mark_poisoned)
+WORKFLOW = Workflow(RUNNERS, apply, _mark_poisoned, knows_runner_signal)

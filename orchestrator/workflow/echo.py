@@ -22,8 +22,8 @@ _POLL_SECONDS = 0.02
 
 
 @app.task(name="orchestrator.echo")
-def echo(queue: str) -> None:
-    """Note that a worker has taken a task from this queue now."""
+def echo(queue: str, **_: object) -> None:
+    """Note that a worker has taken a task from this queue now; passes over what later releases add."""
     answer(queue)
 
 

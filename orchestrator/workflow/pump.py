@@ -38,11 +38,14 @@ class Workflow:
     folds the signals through its pure `decide`, writes what changed, and puts what is to happen after the
     commit into the outbox. It may run again for the same signals, with nothing of the first run left but the
     outbox's effects if it had committed. `mark_poisoned` is told which key failed every time, with what error.
+    What it does not `know`, because a later release sends it, is passed over: that release, when all are of it,
+    is asked again by whoever waits.
     """
 
     name: str
     apply: Callable[[Batch, Outbox, datetime], None]
     mark_poisoned: Callable[[str, str], None]
+    knows: Callable[[Signal], bool] = lambda signal: True
 
 
 class Lease(Protocol):
@@ -129,7 +132,10 @@ def _set_aside(workflow: Workflow, key: str, entries: Sequence[_Entry], error: s
 def _commit(workflow: Workflow, entries: Sequence[_Entry]) -> None:
     batch: dict[str, list[Signal]] = {}
     for entry in entries:
-        batch.setdefault(entry.key, []).append(entry.signal)
+        if workflow.knows(entry.signal):
+            batch.setdefault(entry.key, []).append(entry.signal)
+        else:
+            logger.warning("signal of an unknown kind", extra={"action": "unknown_signal", "key": entry.key})
     outbox = Outbox()
     with transaction.atomic():
         workflow.apply(batch, outbox, clock.now())

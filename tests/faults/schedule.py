@@ -103,6 +103,15 @@ KINDS = {
         Kind("restart web", (0.0, 0.0), 2),
         Kind("restart worker", (0.0, 0.0)),
         Kind("restart connector", (0.0, 0.0)),
+        # Another release in the place of a process, by a restart, and back
+        Kind("later web", (2.0, 6.0)),
+        Kind("later worker", (2.0, 6.0)),
+        Kind("later connector", (2.0, 6.0)),
+        Kind("later sweeper", (2.0, 6.0)),
+        Kind("older web", (2.0, 6.0)),
+        Kind("older worker", (2.0, 6.0)),
+        Kind("older connector", (2.0, 6.0)),
+        Kind("older sweeper", (2.0, 6.0)),
     )
 }
 

@@ -27,6 +27,7 @@ class Child:
         self.name = name
         self.command = list(command)
         self.log = log
+        self.cwd = REPOSITORY
         self.env = dict(os.environ) | dict(env or {}) | {"PYTHONUNBUFFERED": "1"}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +49,7 @@ class Child:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
-                cwd=REPOSITORY,
+                cwd=self.cwd,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

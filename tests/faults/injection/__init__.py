@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tests.faults.fleet import Fleet
 from tests.faults.history import History, Injected
-from tests.faults.injection import cables, clocks, endpoints, hosts, processes, stores
+from tests.faults.injection import cables, clocks, endpoints, hosts, processes, stores, versions
 from tests.faults.injection.site import Action, Site
 from tests.faults.schedule import Fault
 
@@ -17,7 +17,7 @@ __all__ = ["ACTIONS", "Injector"]
 
 ACTIONS: dict[str, Action] = {
     kind: action
-    for place in (processes, clocks, stores, cables, endpoints, hosts)
+    for place in (processes, versions, clocks, stores, cables, endpoints, hosts)
     for kind, action in place.ACTIONS.items()
 }
 

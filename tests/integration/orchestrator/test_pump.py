@@ -25,7 +25,7 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[dict[str, list[int]]] = []
         self.poisoned: dict[str, str] = {}
-        self.workflow = Workflow(NAME, self.apply, self.poisoned.__setitem__)
+        self.workflow = Workflow(NAME, self.apply, self.poisoned.__setitem__, lambda signal: "n" in signal)
 
     def apply(self, batch, outbox, now) -> None:
         self.batches.append({key: [signal["n"] for signal in signals] for key, signals in batch.items()})
@@ -115,6 +115,16 @@ def test_poison_is_set_aside_and_the_rest_of_the_shard_goes_on(recorder):
     assert sorted(row.signal["n"] for row in aside) == [1, 2]
     assert SetAsideSignal.objects.count() == 2
     assert left() == 0
+
+
+def test_a_signal_that_only_a_later_release_knows_is_passed_over_and_the_others_of_its_key_go_on(recorder):
+    key = next(in_one_shard(SHARD))
+    mailbox.post(NAME, key, {"n": 1}, {"later": True}, {"n": 2})
+
+    assert advance(recorder.workflow, SHARD) == 3
+
+    assert recorder.batches == [{key: [1, 2]}]
+    assert (SetAsideSignal.objects.count(), recorder.poisoned, left()) == (0, {}, 0)
 
 
 def test_effects_follow_the_commit_and_only_of_what_was_committed(recorder):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from actors import life
-from actors.codec import decode_signal, encode_signal
+from actors.codec import decode_signal, encode_signal, knows
 from tests.unit.actors.lives import signals
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -131,7 +131,6 @@ def test_decoding_undoes_encoding_through_json(signal):
         {"t": "no_slot"},
         {"t": "allocated"},
         {"t": "missing", "runner_id": "r1"},
-        {"t": "tick", "what": "else"},
         {"t": "from_runner", "runner_id": "r1", "generation": 3, "index": 7, "report": {"t": "tick"}},
         {"t": "from_runner", "runner_id": "r1", "generation": 3, "index": 7, "report": {}},
     ],
@@ -140,3 +139,17 @@ def test_decoding_undoes_encoding_through_json(signal):
 def test_anything_else_is_refused(encoded):
     with pytest.raises((KeyError, TypeError)):
         decode_signal(encoded)
+
+
+@pytest.mark.parametrize(("signal", "encoded"), SHAPES)
+def test_what_a_later_release_has_added_is_passed_over(signal, encoded):
+    later = encoded | {"later": [1]}
+    if "report" in later:
+        later["report"] = later["report"] | {"later": [1]}
+    assert decode_signal(later) == signal
+    assert knows(later)
+
+
+@pytest.mark.parametrize("encoded", [{"t": "later"}, {"t": "from_runner", "report": {"t": "later"}}])
+def test_a_kind_that_only_a_later_release_has_is_not_known(encoded):
+    assert not knows(encoded)

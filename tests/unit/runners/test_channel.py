@@ -58,10 +58,19 @@ def test_a_tunnel_frame_travels_as_it_is():
     assert encode(TunnelFrame(b"\x04abc")) == b"T\x04abc"
 
 
-@pytest.mark.parametrize("payload", [b"", b"X", b"t", b"A{", b"Anull", b'A[["a",1]]', b"C123", b"E\xff"])
+@pytest.mark.parametrize("payload", [b"A{", b"Anull", b'A[["a",1]]', b"C123", b"E\xff"])
 def test_anything_else_is_refused(payload):
     with pytest.raises(ValueError):  # noqa: PT011
         decode(payload)
+
+
+@pytest.mark.parametrize("payload", [b"", b"X", b"t", b"Z of a later release"])
+def test_a_kind_that_a_later_release_has_added_is_passed_over(payload):
+    assert decode(payload) is None
+
+
+def test_what_a_later_release_has_added_to_an_event_is_passed_over():
+    assert decode(b'A[["a",1,2,true,{"x":1}]]') == Processed((("a", 1, 2, True),))
 
 
 @given(st.binary(), st.binary(min_size=4, max_size=4), st.integers(0, 2**64 - 1))
