@@ -1,4 +1,7 @@
-"""python -m tests.faults SEED …: run seeds one after the other, each on a fleet of its own; print the table."""
+"""python -m tests.faults SEED …: run seeds one after the other, each on a fleet of its own; print the table.
+
+With `--recovery` the faults are apart, and what is measured of one has no part of another.
+"""
 
 import argparse
 import os
@@ -19,18 +22,23 @@ def main() -> int:
     os.environ |= {"DJANGO_SETTINGS_MODULE": "orchestrator.settings", "TORPOR_SECRET_KEY": "a key for tests alone"}
     django.setup()
     from tests.faults.fleet import Fleet  # once Django is ready
-    from tests.faults.run import Outcome, run
+    from tests.faults.run import Outcome, run, run_apart
 
     outcomes: list[Outcome] = []
     for seed in options.seeds:
         directory = Path(tempfile.mkdtemp(prefix=f"torpor-faults-{seed}-"))
         with Fleet(directory, options.server) as fleet:
-            outcome = run(fleet, seed, options.faults, options.seconds, options.kinds)
+            if options.recovery:
+                outcome = run_apart(fleet, seed, options.recovery, options.kinds)
+            else:
+                outcome = run(fleet, seed, options.faults, options.seconds, options.kinds)
         outcomes.append(outcome)
         (directory / "history.pickle").write_bytes(pickle.dumps(outcome.history))
         print(f"{outcome}; logs in {directory}")
         for violation in outcome.violations:
             print(f"  {violation}")
+        for line in report.slowest(outcome.history) if options.recovery else ():
+            print(f"  {line}")
     print(report.as_markdown(report.add(report.tabulate(one.history) for one in outcomes), list(KINDS)))
     return int(any(one.violations for one in outcomes))
 
@@ -40,6 +48,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("seeds", type=int, nargs="*", default=[1])
     options.add_argument("--faults", type=int, default=20)
     options.add_argument("--seconds", type=float, default=100.0)
+    options.add_argument("--recovery", type=int, metavar="ROUNDS", help="each kind so often, one fault at a time")
     options.add_argument("--kinds", type=_kinds, default=(), help="separated by commas; without it, all there are")
     options.add_argument("--server", choices=("daphne", "uvicorn"), default="uvicorn")
     return options.parse_args()

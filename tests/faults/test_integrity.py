@@ -142,7 +142,7 @@ def test_postgresql_has_what_was_acknowledged_after_a_crash_and_in_a_dump(tmp_pa
             writer.reaches(acknowledged + ACKNOWLEDGED)
             acknowledged = writer.acknowledged
             copy = server.create_database("copy")
-            server.copy("torpor", "copy")
+            server.restore("copy", server.dump("torpor"))
             assert postgresql_holds(copy, actor_id) >= acknowledged
             assert "pg_dump" in writer.manage("backup", str(tmp_path / "file")).stderr
         finally:
