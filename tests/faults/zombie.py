@@ -28,9 +28,9 @@ from tests.faults.history import History, LateWrite
 from tests.support.scripted_runner import SLEEP, SOON_S, ScriptedRunner
 
 PAUSE_SECONDS = 4.0
-LOOK_SECONDS = 0.02
 LATE_SECONDS = 0.3
 """So long after the beginning of the next life the late write gets its turn."""
+LOCKED_SECONDS = 3.0
 LOCK = "SELECT id FROM actors_actor WHERE id = ANY(%s) FOR UPDATE"
 
 _pools = count()
@@ -50,12 +50,6 @@ class Zombie(ScriptedRunner):
             self.stops.put_nowait(command)
         else:
             await super().obey(command)
-
-    async def lives_in(self, actor_id: str, generation: int) -> None:
-        """Wait until it has been told to start a life."""
-        async with asyncio.timeout(SOON_S):
-            while self.lives.get(actor_id) != generation:  # noqa: ASYNC110 (a dictionary tells nobody)
-                await asyncio.sleep(LOOK_SECONDS)
 
     def answer_to(self, request_id: int) -> ToClientKvResponse | None:
         """Return the answer to a storage request, if it has come."""
@@ -87,8 +81,9 @@ async def _write_late(runner: Zombie, engine: httpx.AsyncClient, database_url: s
     try:
         for _ in range(AT_ONCE + 1):
             actors.append(await _create(engine, runner.init.name))
-            await runner.lives_in(actors[-1], 0)
-        accepted = await _answer_to_late_write(runner, engine, database_url, *actors)
+            (await engine.get(f"/gateway/{actors[-1]}/")).raise_for_status()  # the engine knows that it runs
+        async with asyncio.timeout(LOCKED_SECONDS):
+            accepted = await _answer_to_late_write(runner, engine, database_url, *actors)
     finally:
         for one in actors:
             await engine.delete(f"/actors/{one}", params={"namespace": "default"})
@@ -107,15 +102,9 @@ async def _answer_to_late_write(
             await runner.send(ToServerKvRequest(one, request_id, KvPutRequest((b"held",), (b"up",))))
         runner.haunted = actor_id
         await runner.say(actor_id, SLEEP)
-        stop = await asyncio.wait_for(runner.stops.get(), SOON_S)
-        await runner.obey(stop)
+        await runner.obey(await runner.stops.get())
         await runner.send(ToServerKvRequest(actor_id, late, KvPutRequest((b"late",), (b"0",))))
-        wakes = asyncio.create_task(engine.get(f"/gateway/{actor_id}/"))
-        try:
-            await runner.lives_in(actor_id, 1)
-        finally:
-            await asyncio.wait([wakes])
-            wakes.exception()  # an answer is not what it is for
+        (await engine.get(f"/gateway/{actor_id}/")).raise_for_status()  # by its next life
         await asyncio.sleep(LATE_SECONDS)
         too_soon = runner.answer_to(late) is not None
     answer = await runner.take(ToClientKvResponse, lambda one: one.request_id == late)
