@@ -763,6 +763,40 @@ def test_an_alarm_due_while_the_actor_waits_or_starts_is_not_lost_if_that_fails(
     assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, None)
 
 
+def starting_by_alarm() -> life.State:
+    woken, _ = decide(with_alarm(ASLEEP), Tick(), RING, LIMITS)
+    starting, _ = decide(woken, Allocated(RUNNER), RING, LIMITS)
+    assert (name(starting), starting.life.alarm_at) == ("Starting", None)
+    return starting
+
+
+@pytest.mark.parametrize(
+    "end",
+    [RunnerLost(RUNNER, RING + SECOND), Missing(RUNNER, G + 1), Tick(), RunnerDraining(RUNNER, RING + SECOND)],
+    ids=name,
+)
+def test_an_alarm_whose_life_never_ran_rings_again(end):
+    late = RING + LIMITS.start
+    state, _ = decide(starting_by_alarm(), end, late, LIMITS)
+    if name(state) == "Stopping":
+        stopped = FromRunner(RUNNER, G + 1, 0, StoppedReport(ok=False))
+        state, _ = decide(state, stopped, late, LIMITS)
+    assert (name(state), state.cause) == ("Pending", Cause.ALARM)
+
+
+@pytest.mark.parametrize("end", [RunnerLost(RUNNER, RING - SECOND), Missing(RUNNER, G + 1)], ids=name)
+def test_an_alarm_whose_life_has_run_rings_no_more(end):
+    running, _ = decide(starting_by_alarm(), FromRunner(RUNNER, G + 1, 0, RunningReport()), RING, LIMITS)
+    after, _ = decide(running, end, RING + 16 * SECOND, LIMITS)
+    assert (name(after), due_at(after)) == ("Asleep", None)
+
+
+def test_an_actor_that_crashes_as_its_alarm_starts_it_has_had_its_alarm():
+    crashed = FromRunner(RUNNER, G + 1, 0, StoppedReport(ok=False))
+    after, _ = decide(starting_by_alarm(), crashed, RING + SECOND, LIMITS)
+    assert (name(after), due_at(after)) == ("Asleep", None)
+
+
 # Nothing stale (I1, I2)
 
 
