@@ -118,6 +118,8 @@ class Conversation:
             accounts_itself = sockets.local_socket(self.runner_id) is not None  # the former one, when it ends
             sockets.hold(self.runner_id, self)
             self._held_at = time.monotonic()
+            for gateway_id in sockets.local_gateways():
+                forwarding.tell_standing(self.runner_id, gateway_id, self._links, Flag.HERE)
             jobs = (self._write(), self._ping(), self._look_after(), self._read())
             tasks = [asyncio.create_task(job) for job in jobs]
             self._post({"t": "connected", "socket_id": self._socket_id})

@@ -21,7 +21,7 @@ from tests.support.relay import Relay
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.xdist_group("restore"), pytest.mark.timeout(200)]
 
 COUNTERS = 4
-LOST_MS = 2_000
+LOST_MS = 5_000
 """A runner that was there at the backup is a new one to the restored engine: as any restore takes longer."""
 ALARM_MS = 60_000
 Backup = Callable[[Cluster], Callable[[], str]]
@@ -111,7 +111,7 @@ class Callers:
 def test_a_restored_engine_has_what_was_stored_before_its_backup_and_leads_no_life_twice(
     tmp_path, store, runner_of
 ):
-    env = {"TORPOR_RUNNER_LOST_MS": str(LOST_MS)}
+    env = {"TORPOR_RUNNER_LOST_MS": str(LOST_MS), "TORPOR_RUNNER_PING_INTERVAL_MS": "1000"}
     with ExitStack() as stack:
         database_url, backup = stack.enter_context(store(tmp_path))
         cable = stack.enter_context(Relay(0))
