@@ -195,11 +195,10 @@ def _asleep(state: Asleep, signal: Signal, now: datetime, limits: Limits) -> Ste
 
 
 def _rest(life: Life, now: datetime, limits: Limits) -> Step:
-    """Sleep, unless the alarm is due."""
+    """Sleep, unless the alarm is due. It is kept until the life that it begins runs."""
     if not _alarm_is_due(life, now):
         return Asleep(life, now), []
-    spent = replace(life, alarm_at=None, alarm_spent_at=life.alarm_at, alarm_overdue=False)
-    return _attempt(spent, Cause.ALARM, now, limits)
+    return _attempt(replace(life, alarm_overdue=False), Cause.ALARM, now, limits)
 
 
 def _alarm_is_due(life: Life, now: datetime) -> bool:
@@ -257,8 +256,9 @@ def _reported(state: Hosted, report: Report, ran_until: datetime, now: datetime,
         case RunningReport():
             if not isinstance(state, Starting):
                 return state, []
-            life = replace(state.life, started_at=state.life.started_at or now, alarm_spent_at=None)
+            life = replace(state.life, started_at=state.life.started_at or now)
             running = Running(life, state.runner_id, state.event_index, now, now + limits.audit)
+            running = replace(running, life=_settle_alarm(running, now))
             return running, [PublishReady(state.runner_id, life.generation)]
         case SleepIntent():
             return _stop(state, StopReason.SLEEP, ran_until, now + limits.stop)
@@ -310,14 +310,6 @@ def _settle_alarm(state: Hosted, ran_until: datetime) -> Life:
     return life
 
 
-def _unspend_alarm(state: Hosted, life: Life) -> Life:
-    """Return the life with the alarm that has begun it given back, if it has never run."""
-    never_ran = isinstance(state, Starting) or (isinstance(state, Stopping) and state.connectable_at is None)
-    if not never_ran or life.alarm_at is not None or life.alarm_spent_at is None:
-        return life
-    return replace(life, alarm_at=life.alarm_spent_at, alarm_spent_at=None, alarm_overdue=True)
-
-
 def _halt(state: Hosted) -> list[Effect]:
     """Tell the runner to stop it, unless it was told before."""
     return [] if isinstance(state, Stopping) else [Halt(state.runner_id, state.life.generation)]
@@ -351,7 +343,7 @@ def _stopped(state: Hosted, ok: bool, message: str | None, now: datetime, limits
     """Judge a stop by what was asked for, then by its code (PROTOCOL §4.6)."""
     reason = state.reason if isinstance(state, Stopping) else None
     if reason in (StopReason.SLEEP, StopReason.DRAIN, StopReason.RESCHEDULE):
-        life = replace(_unspend_alarm(state, state.life), failure=None, retries=0, retried_at=None)
+        life = replace(state.life, failure=None, retries=0, retried_at=None)
         return _ended(state, life, now, limits, asleep=reason is not StopReason.DRAIN)
     if ok:
         return _destroyed(state.life, now, [Deallocate(state.runner_id), Bump()])
@@ -361,7 +353,7 @@ def _stopped(state: Hosted, ok: bool, message: str | None, now: datetime, limits
 
 def _lost(state: Hosted, kind: FailureKind, now: datetime, limits: Limits, *, seen_at: datetime) -> Step:
     """End a generation that will not say stopped. Its runner was last heard of at `seen_at`."""
-    life = _unspend_alarm(state, _settle_alarm(state, seen_at))
+    life = _settle_alarm(state, seen_at)
     asleep = isinstance(state, Stopping) and state.reason is StopReason.SLEEP
     if not asleep:
         life = replace(life, failure=Failure(kind, runner_id=state.runner_id))
