@@ -19,7 +19,8 @@ SWEEP_SECONDS = 0.1
 class Worker:
     """Takes tasks as they come and sweeps in between; may be told to pause, and fails the test if a task does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sweeping: bool = True) -> None:
+        self._sweeping = sweeping
         self.tasks = 0
         self.sweeps = 0
         self.errors: list[BaseException] = []
@@ -70,7 +71,7 @@ class Worker:
                 self._idle.set()
                 self._going.wait()
                 continue
-            if time.monotonic() >= sweep_at:
+            if self._sweeping and time.monotonic() >= sweep_at:
                 _sweep()
                 self.sweeps += 1
                 sweep_at = time.monotonic() + SWEEP_SECONDS
@@ -91,9 +92,9 @@ def _sweep() -> None:
 
 
 @contextmanager
-def working() -> Iterator[Worker]:
+def working(*, sweeping: bool = True) -> Iterator[Worker]:
     """Have tasks carried out meanwhile."""
-    worker = Worker()
+    worker = Worker(sweeping=sweeping)
     worker.start()
     try:
         yield worker
