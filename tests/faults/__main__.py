@@ -43,7 +43,10 @@ def main() -> int:
             print(f"  {violation}")
         for line in report.slowest(outcome.history) if options.recovery else ():
             print(f"  {line}")
-    print(report.as_markdown(report.add(report.tabulate(one.history) for one in outcomes), list(KINDS)))
+    table = report.as_markdown(report.add(report.tabulate(one.history) for one in outcomes), list(KINDS))
+    print(table)
+    if options.markdown is not None:
+        options.markdown.write_text("".join(f"- {one}\n" for one in outcomes) + f"\n{table}\n")
     return int(any(one.violations for one in outcomes))
 
 
@@ -77,6 +80,7 @@ def _options() -> argparse.Namespace:
         help="no faults: restart everything under so many requests a second",
     )
     options.add_argument("--kinds", type=_kinds, default=(), help="separated by commas; without it, all there are")
+    options.add_argument("--markdown", type=Path, help="a file for what was found, as documentation shows it")
     options.add_argument("--server", choices=("daphne", "uvicorn"), default="uvicorn")
     return options.parse_args()
 
