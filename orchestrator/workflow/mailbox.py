@@ -21,8 +21,8 @@ import redis
 from django.conf import settings
 from django.db import transaction
 
-from orchestrator.celery import app
 from orchestrator.redis import get_redis
+from orchestrator.workflow.envelope import queue_name, task_message
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,10 @@ Signal = dict[str, Any]
 
 _POST = """
 redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 's', ARGV[2])
-if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return 1 end
-return 0
+if redis.call('EXISTS', KEYS[2]) == 1 then return end
+if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then redis.call('LPUSH', KEYS[4], ARGV[4]) end
 """
-"""Append, and say whether a task is needed: none is while the lock is held, as its holder looks again before it
+"""Append, and send a task if one is needed: none is while the lock is held, as its holder looks again before it
 lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says."""
 
 _TASK_MARK_MS = 5_000
@@ -75,7 +74,7 @@ def mark_name(workflow: str, shard: int) -> str:
 def post(workflow: str, key: str, *signals: Signal) -> None:
     """Append signals to the mailbox of one actor, runner or pool and see to it that a task drains it.
 
-    Blocks for a Redis round trip or two; raises `redis.RedisError` if the store is away.
+    Blocks for a Redis round trip; raises `redis.RedisError` if the store is away.
     """
     post_all(Letter(workflow, key, signal) for signal in signals)
 
@@ -113,22 +112,23 @@ def carried_by(carrier: Carrier) -> Iterator[None]:
 
 
 def _carry(letters: list[Letter]) -> None:
-    addressed = [(letter, shard_of(letter.key)) for letter in letters]
     pipeline = get_redis().pipeline(transaction=False)
-    for letter, shard in addressed:
-        name = letter.workflow
-        keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard))
+    for letter in letters:
+        name, shard = letter.workflow, shard_of(letter.key)
+        keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard), queue_name())
         body = json.dumps(letter.signal, separators=(",", ":"))
-        pipeline.eval(_POST, 3, *keys, letter.key, body, _TASK_MARK_MS)
-    answers = pipeline.execute()
-    wanted = {(letter.workflow, shard) for (letter, shard), task in zip(addressed, answers, strict=True) if task}
-    for workflow, shard in wanted:
-        send_task(workflow, shard)
+        pipeline.eval(_POST, len(keys), *keys, letter.key, body, _TASK_MARK_MS, _task(name, shard))
+    pipeline.execute()
 
 
 def send_task(workflow: str, shard: int) -> None:
-    """Enqueue the task that drains a shard; by name, as the tasks live in higher houses."""
-    app.send_task(f"{workflow}.advance_shard", args=(shard,), ignore_result=True)
+    """Enqueue the task that drains a shard."""
+    get_redis().lpush(queue_name(), _task(workflow, shard))
+
+
+def _task(workflow: str, shard: int) -> str:
+    """Return the message that names the task; the task itself lives in a higher house."""
+    return task_message(f"{workflow}.advance_shard", shard)
 
 
 _carrier: Carrier = _carry
