@@ -20,6 +20,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.db import transaction
+from redis.client import Pipeline
 
 from orchestrator.redis import get_redis
 from orchestrator.workflow.envelope import queue_name, task_message
@@ -31,10 +32,13 @@ Signal = dict[str, Any]
 _POST = """
 redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 's', ARGV[2])
 if redis.call('EXISTS', KEYS[2]) == 1 then return end
-if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then redis.call('LPUSH', KEYS[4], ARGV[4]) end
+if not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return end
+if ARGV[5] == '1' and redis.call('LLEN', KEYS[4]) == 0 then return 1 end
+redis.call('LPUSH', KEYS[4], ARGV[4])
 """
 """Append, and send a task if one is needed: none is while the lock is held, as its holder looks again before it
-lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says."""
+lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says.
+If the sender offers to do it itself (ARGV[5]), and nothing else waits for a worker, it is told to."""
 
 _TASK_MARK_MS = 5_000
 
@@ -48,6 +52,8 @@ class Letter:
     signal: Signal
 
 
+Place = tuple[str, int]
+"""A mailbox: workflow and shard."""
 Carrier = Callable[[list[Letter]], None]
 
 
@@ -114,11 +120,29 @@ def carried_by(carrier: Carrier) -> Iterator[None]:
 def _carry(letters: list[Letter]) -> None:
     pipeline = get_redis().pipeline(transaction=False)
     for letter in letters:
-        name, shard = letter.workflow, shard_of(letter.key)
-        keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard), queue_name())
-        body = json.dumps(letter.signal, separators=(",", ":"))
-        pipeline.eval(_POST, len(keys), *keys, letter.key, body, _TASK_MARK_MS, _task(name, shard))
+        _append(pipeline, letter)
     pipeline.execute()
+
+
+def post_from_task(letters: Sequence[Letter]) -> Place | None:
+    """Post many signals in one round trip; for a task that is about to end, and may go on with one mailbox itself.
+
+    That is the one of the first letter. It is returned if it needs a task and no other waits for a worker.
+    """
+    if not letters:
+        return None
+    pipeline = get_redis().pipeline(transaction=False)
+    for letter in letters:
+        _append(pipeline, letter, offer=letter is letters[0])
+    left_to_us = pipeline.execute()[0]
+    return (letters[0].workflow, shard_of(letters[0].key)) if left_to_us else None
+
+
+def _append(pipeline: Pipeline, letter: Letter, *, offer: bool = False) -> None:
+    name, shard = letter.workflow, shard_of(letter.key)
+    keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard), queue_name())
+    body = json.dumps(letter.signal, separators=(",", ":"))
+    pipeline.eval(_POST, len(keys), *keys, letter.key, body, _TASK_MARK_MS, _task(name, shard), int(offer))
 
 
 def send_task(workflow: str, shard: int) -> None:
