@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from statistics import median
 
 import pytest
 
@@ -120,8 +121,8 @@ async def test_a_wake_asks_no_more_of_the_stores_than_it_did(counted, tasks, hos
         wakes.append(counted.take())
         tasks.go()
         del wakes[-1].commands["BRPOP"]  # the queue's, and this worker's is no Celery
-    assert min(costs.statements.total() for costs in wakes) == WAKE_STATEMENTS, wakes
-    assert min(costs.commands.total() for costs in wakes) == WAKE_COMMANDS, wakes
+    assert median(costs.statements.total() for costs in wakes) <= WAKE_STATEMENTS, wakes
+    assert median(costs.commands.total() for costs in wakes) <= WAKE_COMMANDS, wakes
 
 
 async def test_a_wake_has_two_celery_tasks_at_the_most(counted, celery, host, client, namespace):
@@ -135,11 +136,11 @@ async def test_a_wake_has_two_celery_tasks_at_the_most(counted, celery, host, cl
         await woken(client, actor_id)
         await eventually(nothing_under_way)
         wakes.append(sum(counted.take().commands[name] for name in CELERYS))
-    assert 0 < min(wakes) <= 2 * TASK_COMMANDS, wakes
+    assert 0 < median(wakes) <= 2 * TASK_COMMANDS, wakes
 
 
 async def woken(client, actor_id):
-    """Wake the actor, and wait until its arrows are stored, too. On a busy machine more may be asked, never less."""
+    """Wake the actor, and wait until its arrows are stored, too: some at a time, which is why one wake is no rule."""
     assert (await client.get(f"/gateway/{actor_id}")).status_code == 200
     await (await get_hub()).recorder.stored()
 
