@@ -140,7 +140,7 @@ async def test_a_wake_has_two_celery_tasks_at_the_most(counted, celery, host, cl
 
 
 async def woken(client, actor_id):
-    """Wake the actor, and wait until its arrows are stored, too: some at a time, which is why one wake is no rule."""
+    """Wake the actor, and wait until its arrows are stored, too: sometimes in two steps."""
     assert (await client.get(f"/gateway/{actor_id}")).status_code == 200
     await (await get_hub()).recorder.stored()
 
