@@ -81,7 +81,7 @@ class Life:
     retried_at: datetime | None = None
     started_at: datetime | None = None  # when it first ran
     alarm_at: datetime | None = None  # wakes it when it is asleep then
-    alarm_spent_at: datetime | None = None  # the last alarm that came due while it seemed to run
+    alarm_spent_at: datetime | None = None  # the last alarm that was due when, or while, it seemed to run
     alarm_overdue: bool = False  # `alarm_at` was in the past when it was set: it wakes, whatever ran then
 
 

@@ -195,10 +195,10 @@ def _asleep(state: Asleep, signal: Signal, now: datetime, limits: Limits) -> Ste
 
 
 def _rest(life: Life, now: datetime, limits: Limits) -> Step:
-    """Sleep, unless the alarm is due."""
+    """Sleep, unless the alarm is due. It is kept until the life that it begins runs."""
     if not _alarm_is_due(life, now):
         return Asleep(life, now), []
-    return _attempt(replace(life, alarm_at=None, alarm_overdue=False), Cause.ALARM, now, limits)
+    return _attempt(replace(life, alarm_overdue=False), Cause.ALARM, now, limits)
 
 
 def _alarm_is_due(life: Life, now: datetime) -> bool:
@@ -258,6 +258,7 @@ def _reported(state: Hosted, report: Report, ran_until: datetime, now: datetime,
                 return state, []
             life = replace(state.life, started_at=state.life.started_at or now)
             running = Running(life, state.runner_id, state.event_index, now, now + limits.audit)
+            running = replace(running, life=_settle_alarm(running, now))
             return running, [PublishReady(state.runner_id, life.generation)]
         case SleepIntent():
             return _stop(state, StopReason.SLEEP, ran_until, now + limits.stop)

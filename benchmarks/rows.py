@@ -3,12 +3,15 @@
 import asyncio
 import json
 import random
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+
+import httpx
 
 from benchmarks.client import Answer, Connection, ask_for, connect, get, post, put
 from benchmarks.engine import COLD_POOL, POOL, POOL_SETTINGS, Cpu, Engine
@@ -26,6 +29,7 @@ CREATIONS = 50
 CROWD = 1000
 COLD_STARTS = 5
 WARM_UP_SECONDS = 0.3
+CLEAN_UP_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -220,7 +224,7 @@ async def create_and_call(bench: Bench) -> Sample:
                 actor_id = json.loads(created.body)["actor"]["actor_id"]
                 answer = await connection.ask(get(f"/gateway/{actor_id}/"))
             sample.answers.append(replace(answer, seconds=created.seconds + answer.seconds))
-            api.delete_actor(actor_id)
+            await asyncio.to_thread(_destroyed, bench.engine, [actor_id])
             api.delete_pool(pool)
     return sample
 
@@ -280,9 +284,22 @@ async def _created(bench: Bench, requests: Sequence[bytes]) -> Sample:
         with sample.taken_from(bench.engine):
             for request in requests:
                 sample.answers.append(await connection.ask(request))
-    for actor_id in {json.loads(answer.body)["actor"]["actor_id"] for answer in sample.answers}:
-        bench.engine.api.delete_actor(actor_id)
+    created = {json.loads(answer.body)["actor"]["actor_id"] for answer in sample.answers}
+    await asyncio.to_thread(_destroyed, bench.engine, created)
     return sample
+
+
+def _destroyed(engine: Engine, actors: Iterable[str]) -> None:
+    """Have actors destroyed. That is not measured: an engine that takes too long for it is left alone with it."""
+
+    def destroy(actor_id: str) -> None:
+        try:
+            engine.api.send("DELETE", f"/actors/{actor_id}", timeout=CLEAN_UP_SECONDS)
+        except httpx.TimeoutException:
+            print(f"{engine.server} has not destroyed {actor_id} in {CLEAN_UP_SECONDS} s", file=sys.stderr)
+
+    with ThreadPoolExecutor(HANDS) as hands:
+        list(hands.map(destroy, actors))
 
 
 async def _warm(bench: Bench, web: int, abreast: int, path: str | None = None) -> Sample:

@@ -45,6 +45,7 @@ from gateway.socket_tunnel import (
     ToRunner,
     Wake,
 )
+from gateway.stash import Stash
 from gateway.waiting import Wait, until_connectable
 from gateway.wake_trace import tell_wake
 from gateway.watch import Exchange, Route, Watch
@@ -54,16 +55,12 @@ from runners.background import spawn
 from runners.protocol.messages import (
     ToClientWebSocketOpen,
     ToServerTunnelMessageKind,
-    ToServerWebSocketMessage,
 )
 
 EARLY_BYTES = 1024 * 1024
 """With more than this from a client whose socket is not open, or sleeps, it is not read from for now."""
-STASH_BYTES = 8 * 1024 * 1024
-"""What a runner may say to a sleeping socket before this gateway knows that the actor is there."""
 SAME_LIFE_SECONDS = 0.1
 """A socket that an actor let go of although it runs is taken up again after this; it may be about to stop."""
-_FRAME_BYTES = 64
 
 
 class ProxiedSocket:
@@ -87,8 +84,7 @@ class ProxiedSocket:
         self._answer: asyncio.Future[bool] | None = None  # of the runner that was asked
         self._failure: GatewayError | None = None  # of the present exchange
         self._changed: asyncio.Event | None = None  # something to look at, while it hibernates
-        self._stash: list[tuple[str, ToServerTunnelMessageKind]] = []
-        self._stash_bytes = 0
+        self._stash = Stash()
         self._released = True
 
     # The client
@@ -238,10 +234,7 @@ class ProxiedSocket:
             if self._lane.runner_id == runner_id:
                 self._do(self._tunnel.from_runner(kind))
         elif self._tunnel.phase in (Phase.HIBERNATING, Phase.LEAVING):
-            data = kind.data if isinstance(kind, ToServerWebSocketMessage) else b""
-            self._stash_bytes += len(data) + _FRAME_BYTES
-            if self._stash_bytes <= STASH_BYTES:
-                self._stash.append((runner_id, kind))
+            self._stash.put(runner_id, kind)
 
     def tunnel_lost(self) -> None:
         """Take note that messages to the runner are lost. A runner that was asked is asked anew."""
@@ -307,14 +300,12 @@ class ProxiedSocket:
         if self._failure is not None:
             self._detach()
             return False
-        stash, self._stash = self._stash, []
-        if self._stash_bytes > STASH_BYTES:
+        said = self._stash.take(route.runner_id)
+        if said is None:
             self.fail(SocketTunnelLost())
-        self._stash_bytes = 0
         self._tell(Turn.RESUMES)
-        for runner_id, kind in stash:
-            if runner_id == route.runner_id:
-                self._do(self._tunnel.from_runner(kind))
+        for kind in said or ():
+            self._do(self._tunnel.from_runner(kind))
         self._do(self._tunnel.resume(self._clock()))
         return True
 

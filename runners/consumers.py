@@ -28,7 +28,8 @@ from runners.connection import (
     parse_query,
     read_init,
 )
-from runners.conversation import Allow, Conversation
+from runners.conversation import Conversation
+from runners.heartbeat import Allow
 
 logger = logging.getLogger(__name__)
 

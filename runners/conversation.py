@@ -8,12 +8,8 @@ through one queue.
 import asyncio
 import contextlib
 import logging
-import random
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeAlias
 
 from django.conf import settings
 from django.utils import timezone
@@ -22,20 +18,19 @@ from orchestrator import metrics
 from orchestrator.bus import get_bus
 from orchestrator.consumers import Receive, Send
 from orchestrator.db import run_db
-from orchestrator.errors import BusOverloaded, Forbidden, OrchestratorError
-from orchestrator.ids import is_id
+from orchestrator.errors import BusOverloaded, OrchestratorError
 from orchestrator.workflow.mailbox import postman
 from runners import channel, forwarding, services, sockets
 from runners.background import spawn
 from runners.command_feed import CommandFeed
-from runners.connection import MAX_UNDER_WAY, Events, Evicted, GoingAway, NotReading, PingTimeout
+from runners.connection import Events, Evicted, GoingAway, NotReading
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.heartbeat import Allow, Heartbeat, milliseconds, now_ms
 from runners.hosted import hosted_lives
 from runners.links import Flag, Links
 from runners.protocol import codec
 from runners.protocol.messages import (
-    ActorCheckpoint,
     EventWrapper,
     ProtocolMetadata,
     ToClient,
@@ -57,7 +52,6 @@ from runners.storage_desk import StorageDesk
 
 logger = logging.getLogger(__name__)
 
-PING_JITTER_MS = 127
 PONG_SECONDS = 1.0
 """A pong proves what was sent before its ping: so long before, at the most."""
 FINISH_SECONDS = 1.0
@@ -68,10 +62,6 @@ LONG_FRAME_BYTES = 64 * 1024
 """From this length on a frame is decoded in a thread: it may hold a hundred thousand events."""
 EVENTS_AT_ONCE = 200
 """So many events are passed on before other connections get their turn."""
-
-
-Allow: TypeAlias = Callable[[], Awaitable[object]]
-"""Raises Forbidden once the runner's token is good no more."""
 
 
 class Conversation:
@@ -90,23 +80,19 @@ class Conversation:
         self.protocol_version = protocol_version
         self._socket_id = socket_id
         self._registration = registration
-        self._receive, self._send, self._allow = receive, send, allow
+        self._receive, self._send = receive, send
         self._queue = SendQueue(self._send_frame, overflow=lambda: self.end(NotReading()))
         self._ended: asyncio.Future[OrchestratorError | None] = asyncio.get_running_loop().create_future()
         self._skipped = Skipped(self.runner_id)
         self._in_hand = False  # a frame of it is being dealt with, and it waits for us
-        self._stopping = False  # it has said that it goes away
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
         self._deliveries = Deliveries()
         self._links = Links()
         self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
-        self._pong_at = time.monotonic()
-        self._pinged = asyncio.Event()  # since the runner was looked after
-        self._rtt_ms = 0
+        self._heartbeat = Heartbeat(registration, socket_id, self._events, self._feed, allow, self.end)
         self._ack_timer: asyncio.TimerHandle | None = None
-        self._acknowledged: dict[tuple[str, int | None], int] = {}  # commands: (actor, generation) -> index
 
     async def hold(self) -> OrchestratorError | None:
         """Say the init and go on to the end; return why it is to be closed, None if the runner has closed it."""
@@ -118,7 +104,13 @@ class Conversation:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
             accounts_itself = sockets.local_socket(self.runner_id) is not None  # the former one, when it ends
             sockets.hold(self.runner_id, self)
-            jobs = (self._write(), self._ping(), self._look_after(), self._read())
+            heart = self._heartbeat
+            jobs = (
+                self._write(),
+                heart.ping(self._say_ping, lambda: self._in_hand),
+                heart.look_after(),
+                self._read(),
+            )
             tasks = [asyncio.create_task(job) for job in jobs]
             self._post({"t": "connected", "socket_id": self._socket_id})
             if self._registration.reused:
@@ -170,8 +162,8 @@ class Conversation:
 
     def _init_message(self) -> ToClientInit:
         registration = self._registration
-        grace = _milliseconds(registration.drain_grace) if registration.serverless else None
-        metadata = ProtocolMetadata(settings.ENV.runner_lost_ms, _milliseconds(registration.actor_stop), grace)
+        grace = milliseconds(registration.drain_grace) if registration.serverless else None
+        metadata = ProtocolMetadata(settings.ENV.runner_lost_ms, milliseconds(registration.actor_stop), grace)
         return ToClientInit(self.runner_id, metadata)
 
     def end(self, error: OrchestratorError | None) -> None:
@@ -233,19 +225,16 @@ class Conversation:
             message = await asyncio.to_thread(codec.decode_to_server, frame, self.protocol_version)
         match message:
             case ToServerPong(ts_ms):
-                self._pong_at = time.monotonic()
-                self._rtt_ms = min(max(_now_ms() - ts_ms, 0), 2**31 - 1)
+                self._heartbeat.ponged(ts_ms)
                 self._deliveries.ponged(ts_ms)
                 self._links.ponged(ts_ms)
                 self._feed.ponged()
             case ToServerEvents(events):
                 await self._hear(events)
             case ToServerAckCommands(checkpoints):
-                self._acknowledge(checkpoints)
+                self._heartbeat.acknowledge(checkpoints, anonymous=self.protocol_version == 4)
             case ToServerStopping():
-                if not self._stopping:  # said again, it is noticed with the pings
-                    self._stopping = True
-                    self._ask_to_drain()
+                self._heartbeat.stops()
             case ToServerInit():
                 raise RunnerProtocolError("a second init")
             case ToServerTunnelMessage() | ToServerKvRequest():
@@ -264,16 +253,6 @@ class Conversation:
                 else:
                     _post_event(actor_id, signal)
             await asyncio.sleep(0)
-
-    def _acknowledge(self, checkpoints: Iterable[ActorCheckpoint]) -> None:
-        """Keep the runner's acks for the next ping; those beyond a number it sends again, as is its habit."""
-        anonymous = self.protocol_version == 4  # its acks name no generation (PROTOCOL §1.3)
-        for one in checkpoints:
-            if is_id(one.actor_id) and len(self._acknowledged) < MAX_UNDER_WAY:
-                self._acknowledged[one.actor_id, None if anonymous else one.generation] = one.index
-
-    def _ask_to_drain(self) -> None:
-        self._post({"t": "drain", "grace_ms": _milliseconds(self._registration.drain_grace), "by": "runner"})
 
     # From other processes
 
@@ -342,10 +321,11 @@ class Conversation:
         self._queue.put(codec.encode_to_client(message, self.protocol_version))
 
     def _say_ping(self) -> None:
-        now_ms = _now_ms()
-        self._deliveries.pinged(now_ms)
-        self._links.pinged(now_ms)
-        self._say(ToClientPing(now_ms))
+        ts_ms = now_ms()
+        self._skipped.report()
+        self._deliveries.pinged(ts_ms)
+        self._links.pinged(ts_ms)
+        self._say(ToClientPing(ts_ms))
 
     async def _send_frame(self, frame: bytes) -> None:
         await self._send({"type": "websocket.send", "bytes": frame})
@@ -358,73 +338,9 @@ class Conversation:
         except Exception:  # whatever the server raises for a closed socket
             self.end(None)
 
-    # Time
-
-    async def _ping(self) -> None:
-        """Ping the runner, whatever the database is doing, until it does not answer."""
-        env = settings.ENV
-        while True:
-            await asyncio.sleep((env.runner_ping_interval_ms + random.uniform(0, PING_JITTER_MS)) / 1000)
-            if self._in_hand:  # its pongs wait behind what we have not dealt with
-                self._pong_at = time.monotonic()
-            self._skipped.report()
-            if self._silent_ms > env.runner_ping_timeout_ms:
-                return self.end(PingTimeout())
-            self._say_ping()
-            self._pinged.set()
-
-    @property
-    def _silent_ms(self) -> int:
-        """How long ago its last pong came."""
-        return int((time.monotonic() - self._pong_at) * 1000)
-
-    async def _look_after(self) -> None:
-        """Look once per ping, or less often, for what lost messages may have hidden (DESIGN §2, rule 4)."""
-        while True:
-            await self._pinged.wait()
-            self._pinged.clear()
-            try:
-                await self._allow()
-                await self._heartbeat(self._silent_ms)
-            except Forbidden as error:
-                return self.end(error)
-            except Exception:  # a database that is away for a moment costs no connection
-                logger.exception("heartbeat failed", extra={"action": "heartbeat", "runner_id": self.runner_id})
-
-    async def _heartbeat(self, silent_ms: int) -> None:
-        if self._acknowledged:  # there is no hurry: what has taken effect has left the log by itself
-            marks = [(*life, index) for life, index in self._acknowledged.items()]
-            self._acknowledged.clear()
-            await run_db(services.acknowledge_commands, runner_id=self.runner_id, checkpoints=marks)
-        standing = await run_db(
-            services.heartbeat,
-            runner_id=self.runner_id,
-            socket_id=self._socket_id,
-            silent_ms=silent_ms,
-            rtt_ms=self._rtt_ms,
-        )
-        if standing is None:
-            return self.end(Evicted())
-        self._feed.look(standing.newest_seq)
-        if self._stopping and not standing.drains:
-            self._ask_to_drain()
-        now = timezone.now()
-        waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
-        for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
-            _post_event(actor_id, signal)
-        return None
-
     def _post(self, signal: dict[str, object]) -> None:
         postman.post("runners", self.runner_id, signal)
 
 
 def _post_event(actor_id: str, signal: dict[str, object]) -> None:
     postman.post("actors", actor_id, signal)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _milliseconds(length: timedelta) -> int:
-    return int(length.total_seconds() * 1000)

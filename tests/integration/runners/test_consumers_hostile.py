@@ -11,7 +11,7 @@ from orchestrator.db import run_db
 from orchestrator.ids import new_id
 from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox
-from runners import connection, conversation, send_queue
+from runners import connection, conversation, heartbeat, send_queue
 from runners.models import Runner
 from runners.protocol.codec import MAX_FRAME_BYTES, encode_to_client, encode_to_server
 from runners.protocol.messages import (
@@ -179,7 +179,7 @@ async def test_a_flood_of_events_waits_at_the_runners_own_door(
     await runner.send(ToServerEvents(strangers(400)), ToServerEvents(strangers(400)))
     await eventually(lambda: len(waiting()) == 300)
     await still_speaks(other)
-    flooded = conversations[0]
+    flooded = conversations[0]._heartbeat
     flooded._pong_at = long_ago = time.monotonic() - 3_600  # its pongs wait behind its events, which wait for us
     await eventually(lambda: flooded._pong_at > long_ago)
     assert len(waiting()) == 300
@@ -202,14 +202,14 @@ async def test_command_acks_of_anything_are_looked_at_once_per_ping_and_bounded(
     host, env, conversations, monkeypatch, version
 ):
     env(runner_ping_interval_ms=200)
-    monkeypatch.setattr(conversation, "MAX_UNDER_WAY", 100)
+    monkeypatch.setattr(heartbeat, "MAX_UNDER_WAY", 100)
     runner = await host(version=version)
     odd = [ActorCheckpoint(actor_id, 0, 2**63 - 1) for actor_id in ("", "\0", "x" * 100_000, "no id")]
     many = [ActorCheckpoint(new_id(), 0, -(2**63)) for _ in range(150)]
     await runner.send(ToServerAckCommands(tuple(odd + many)))
     [engine] = conversations
-    await eventually(lambda: len(engine._acknowledged) == 100)
-    await eventually(lambda: not engine._acknowledged)
+    await eventually(lambda: len(engine._heartbeat._acknowledged) == 100)
+    await eventually(lambda: not engine._heartbeat._acknowledged)
     await still_speaks(runner)
 
 

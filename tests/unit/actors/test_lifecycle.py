@@ -672,7 +672,7 @@ def test_an_alarm_wakes_a_sleeper_when_it_is_due_and_not_before():
     assert decide(asleep, Tick(), RING - timedelta(microseconds=1), LIMITS) == (asleep, [])
     after, effects = decide(asleep, Tick(), RING, LIMITS)
     assert effects == [Allocate()]
-    assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, None)
+    assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, RING)
 
 
 def test_an_alarm_that_comes_due_while_the_actor_runs_is_its_own_affair():
@@ -699,7 +699,7 @@ def test_an_alarm_due_between_the_intent_and_the_stop_wakes_right_after_and_for_
         assert effects == []
     after, effects = decide(state, STOPPED_BADLY, RING + SECOND, LIMITS)
     assert effects == [*effects_of("Deallocate Bump Stopped"), Allocate()]
-    assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, None)
+    assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, RING)
 
 
 @pytest.mark.parametrize("ago", [timedelta(), SECOND])
@@ -709,7 +709,7 @@ def test_an_alarm_that_was_due_when_it_was_set_wakes_as_soon_as_the_actor_is_asl
     running, _ = decide(running, Tick(), NOON, LIMITS)
     stopping, _ = decide(running, report(SleepIntent(), index=8), NOON, LIMITS)
     after, _ = decide(stopping, report(StoppedReport(ok=False), index=9), NOON, LIMITS)
-    assert (name(after), after.life.alarm_at, after.life.alarm_overdue) == ("Pending", None, False)
+    assert (name(after), after.life.alarm_at, after.life.alarm_overdue) == ("Pending", NOON - ago, False)
 
 
 @pytest.mark.parametrize(
@@ -725,7 +725,7 @@ def test_an_alarm_that_came_due_when_the_runner_was_in_fact_gone_counts(end, wak
     consumed, _ = decide(with_alarm(RUNNING), Tick(), RING, LIMITS)
     after, _ = decide(consumed, end, RING + 16 * SECOND, LIMITS)
     assert (name(after) == "Pending") is wakes
-    assert after.life.alarm_at is None
+    assert after.life.alarm_at == (RING if wakes else None)
 
 
 @pytest.mark.parametrize("ticked", [False, True])
@@ -743,7 +743,7 @@ def test_an_alarm_is_spent_if_it_came_due_before_the_actor_said_its_last_and_how
     if isinstance(end, SleepIntent):
         after, _ = decide(after, STOPPED_LATER, RING + 3 * SECOND, LIMITS)
     assert name(after) == ("Pending" if wakes else "Asleep")
-    assert after.life.alarm_at is None
+    assert after.life.alarm_at == (RING if wakes else None)
 
 
 @pytest.mark.parametrize("order", [Sleep(), RunnerDraining(RUNNER, RING + 9 * SECOND)], ids=name)
@@ -757,10 +757,37 @@ def test_an_alarm_due_while_the_actor_waits_or_starts_is_not_lost_if_that_fails(
     starting = with_alarm(STARTING)
     assert due_at(starting) == STARTING.due
     after, _ = decide(starting, Tick(), STARTING.due, LIMITS)
-    assert (after.cause, after.life.alarm_at) == (Cause.ALARM, None)
+    assert (after.cause, after.life.alarm_at) == (Cause.ALARM, RING)
     after, effects = decide(with_alarm(PENDING), Tick(), PENDING.gives_up_at, LIMITS)
     assert effects == [Bump(), Allocate()]
-    assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, None)
+    assert (after.cause, after.gives_up_at, after.life.alarm_at) == (Cause.ALARM, None, RING)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param([Tick()], id="has not answered in time"),
+        pytest.param([RunnerLost(RUNNER, RING)], id="was lost"),
+        pytest.param([Missing(RUNNER, G)], id="does not know the actor"),
+        pytest.param([report(StoppedReport(ok=False))], id="had it crash at once"),
+        pytest.param([RunnerDraining(RUNNER, RING + SECOND), STOPPED_BADLY], id="was told to end"),
+        pytest.param([Sleep(), STOPPED_BADLY], id="was told to put it to sleep"),
+    ],
+)
+def test_an_alarm_rings_again_if_the_life_it_began_never_ran_as_its_runner(end):
+    starting = with_alarm(STARTING)
+    later = STARTING.due
+    for signal in end:
+        starting, _ = decide(starting, signal, later, LIMITS)
+    assert (starting.cause, starting.life.alarm_at) == (Cause.ALARM, RING)
+
+
+def test_an_alarm_is_spent_by_the_life_that_runs_for_it():
+    running, effects = decide(with_alarm(STARTING), report(RunningReport()), RING, LIMITS)
+    assert (running.life.alarm_at, running.life.alarm_spent_at) == (None, RING)
+    assert [name(effect) for effect in effects] == ["PublishReady"]
+    early, _ = decide(with_alarm(STARTING), report(RunningReport()), NOON, LIMITS)
+    assert early.life.alarm_at == RING
 
 
 # Nothing stale (I1, I2)

@@ -196,15 +196,14 @@ class World:
         assert present or self.state == before, f"I2: {signal} changed {before}"
 
     def alarms_are_kept(self, before: life.State, signal: life.Signal) -> None:
-        """I11: an alarm goes when it is due, or when its actor says so or is no more; it wakes whoever sleeps."""
+        """I11: an alarm goes when it is due and its actor runs, or when that says so; it wakes whoever sleeps."""
         alarm = before.life.alarm_at
         told = isinstance(signal, life.FromRunner) and isinstance(signal.report, life.AlarmReport)
         if alarm is not None and self.state.life.alarm_at is None and not told:
             assert alarm <= self.now, f"I11: {alarm} is gone at {self.now}"
             spent = self.state.life.alarm_spent_at == alarm
-            woken = isinstance(self.state, life.Pending | life.Backoff)
-            slept_through = isinstance(before, life.Hosted) and isinstance(self.state, life.Asleep)
-            assert spent or woken or slept_through, f"I11: {alarm} did nothing: {before} to {self.state}"
+            ran = isinstance(before, life.Running)
+            assert spent or ran, f"I11: {alarm} did nothing: {before} to {self.state}"
         if isinstance(self.state, life.Asleep) and self.state != before:
             assert self.state.life.alarm_at is None or self.state.life.alarm_at > self.now, "I11: it sleeps on"
 
