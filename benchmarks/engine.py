@@ -76,7 +76,7 @@ def running(
             stores.append(database)
             database_url = database.create_database("torpor")
         cluster = stack.enter_context(Cluster(directory, database_url, redis.url, server, webs, workers))
-        endpoint, *long_lived = start_applications(stack, directory, runner, cluster.api, cluster.urls[:runners])
+        endpoint, long_lived = start_applications(stack, directory, runner, cluster.api, cluster.urls[:runners])
         roles: dict[str, list[Child]] = {
             "web": cluster.webs,
             "worker": cluster.workers,
@@ -89,7 +89,7 @@ def running(
 
 def start_applications(
     stack: ExitStack, directory: Path, runner: RunnerKind, api: Api, urls: Sequence[str]
-) -> list[Application]:
+) -> tuple[Endpoint, list[Application]]:
     """Configure both pools, and start the endpoint of the one, and for the other a runner at each of the URLs."""
     endpoint = stack.enter_context(_endpoint(directory, runner))
     api.put_normal_pool(POOL)
@@ -97,7 +97,7 @@ def start_applications(
     long_lived = [stack.enter_context(_runner(directory, runner, url)) for url in urls]
     for one in long_lived:
         one.wait("connected")
-    return [endpoint, *long_lived]
+    return endpoint, long_lived
 
 
 def _postgres(stack: ExitStack) -> postgres.Postgres:

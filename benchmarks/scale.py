@@ -1,4 +1,4 @@
-"""python -m benchmarks.scale: how throughput grows with Celery workers and web processes, and what is busy then."""
+"""python -m benchmarks.scale: how throughput grows with workers and web processes, and what is busy."""
 
 import argparse
 import asyncio
