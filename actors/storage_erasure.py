@@ -11,14 +11,14 @@ from actors import kv, storage
 from actors.models import ActorStorage
 from orchestrator.celery import app
 from orchestrator.workflow.outbox import Outbox
-from orchestrator.workflow.pump import Batch, Workflow, advance
+from orchestrator.workflow.pump import Batch, Workflow, advance, register
 
 ERASURE = "erasure"
 """The workflow's name; its keys are the ids of actors."""
 
 
 @app.task(name=f"{ERASURE}.advance_shard")
-def advance_shard(shard: int) -> None:
+def advance_shard(shard: int, **_: object) -> None:
     """Drain one shard of the mailboxes. May run twice, and at the same time."""
     advance(WORKFLOW, shard)
 
@@ -51,4 +51,4 @@ def overdue(now: datetime, limit: int) -> list[str]:
     return list(marked.values_list("pk", flat=True)[:limit])
 
 
-WORKFLOW = Workflow(ERASURE, apply, lambda key, error: None)
+WORKFLOW = register(Workflow(ERASURE, apply, lambda key, error: None))

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
+from orchestrator.workflow.envelope import queue_name
 from orchestrator.workflow.hints import hint
 
 KEPT_MS = 30_000
@@ -55,8 +56,7 @@ def age_seconds(queue: str) -> float | None:
 
 def queued_tasks() -> int:
     """Return how many tasks wait for a worker."""
-    prefix = app.conf.broker_transport_options["global_keyprefix"]
-    length: Any = get_redis().llen(f"{prefix}{app.conf.task_default_queue}")
+    length: Any = get_redis().llen(queue_name())
     return int(length)
 
 

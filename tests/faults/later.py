@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from redis.client import Pipeline
+
 from orchestrator.bus.bus import Bus
 from orchestrator.celery import app
 from orchestrator.workflow import mailbox
@@ -21,7 +23,7 @@ SIGNAL = {"t": "of a later release", "fact": 1} | FIELD
 EVERY = 5
 """Every so many letters and messages one more is sent, of a kind that nobody knows."""
 
-_post, _send_task = mailbox._carrier, app.send_task
+_append_known, _send_task = mailbox._append, app.send_task
 _bus_publish, _outbox_publish = Bus.publish, Outbox.publish
 _count = 0
 
@@ -32,16 +34,13 @@ def _its_turn() -> bool:
     return _count % EVERY == 0
 
 
-def _carry(letters: list[Letter]) -> None:
-    more: list[Letter] = []
-    for letter in letters:
-        if _its_turn():
-            more.append(Letter(letter.workflow, letter.key, SIGNAL))
-        signal = letter.signal | FIELD
-        if "report" in signal:
-            signal["report"] = signal["report"] | FIELD
-        more.append(Letter(letter.workflow, letter.key, signal))
-    _post(more)
+def _append(pipeline: Pipeline, letter: Letter, *, offer: bool = False) -> None:
+    signal = letter.signal | FIELD
+    if "report" in signal:
+        signal["report"] = signal["report"] | FIELD
+    _append_known(pipeline, Letter(letter.workflow, letter.key, signal), offer=offer)
+    if _its_turn():
+        _append_known(pipeline, Letter(letter.workflow, letter.key, SIGNAL))
 
 
 def _send(name: str, args: Sequence[Any] = (), **options: Any) -> Any:
@@ -80,7 +79,7 @@ def _publish_from_outbox(self: Outbox, channel: str, payload: bytes) -> None:
 
 def main() -> None:
     """Be of a later release, then what the command line says."""
-    mailbox._carrier = _carry
+    mailbox._append = _append
     app.send_task = _send
     Bus.publish = _publish_on_bus  # type: ignore[method-assign]
     Outbox.publish = _publish_from_outbox  # type: ignore[method-assign]
