@@ -91,7 +91,7 @@ KINDS = {
         Kind("endpoint answers nonsense", (0.5, 3.0)),
         Kind("endpoint never connects", (0.5, 8.0)),
         Kind("endpoint connects to another pool", (0.5, 3.0)),
-        Kind("endpoint connects with a wrong token", (0.5, 3.0)),
+        Kind("endpoint connects to no namespace", (0.5, 3.0)),
         # Runners that treat the actors they were given badly; nobody but those may notice
         Kind("host never starts", (2.0, 34.0)),
         Kind("host never stops", (2.0, 6.0)),

@@ -44,7 +44,7 @@ from tests.support import sdk_storage as storage
 
 COUNT_KEY = b"count"
 STATUS_OF_MODE = {"fail": 500, "end": 200}
-MISLED = {"stray": (b"x-rivet-runner-name", b"elsewhere"), "stranger": (b"x-rivet-token", b"of nobody")}
+MISLED = {"stray": (b"x-rivet-runner-name", b"elsewhere"), "stranger": (b"x-rivet-namespace-name", b"nowhere")}
 """Headers of a start request that its runner is told wrong."""
 NONSENSE = ((b"text/event-stream", b"data: bm9uc2Vuc2U=\n\n"), (b"text/html", b"<p>Welcome</p>"))
 EVENT_STREAM = NONSENSE[0][0]
@@ -189,7 +189,7 @@ class Controlled:
         go, hold         served; kept waiting until `go`
         fail, end        500; 200 and over
         nonsense, never  200 and no runner: something else, or pings until the engine hangs up
-        stray, stranger  served, by a runner that connects to another pool, or with a wrong token
+        stray, stranger  served, by a runner that connects to another pool, or names no namespace
     """
 
     def __init__(self, app: ServerlessApp) -> None:

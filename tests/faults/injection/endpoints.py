@@ -15,7 +15,7 @@ MODES = {
     "answers nonsense": "nonsense",
     "never connects": "never",
     "connects to another pool": "stray",
-    "connects with a wrong token": "stranger",
+    "connects to no namespace": "stranger",
 }
 """By what it does: what the endpoint is told (`sdk_endpoint.py`)."""
 
