@@ -150,7 +150,7 @@ class Lane:
             self._succeed_the_dead()
 
     def _succeed_the_dead(self) -> None:
-        """Begin anew with another socket. The former did not say how it ended: what it had heard may be lost, too."""
+        """Begin anew with another socket. The former has not said its end: what it had heard may be lost, too."""
         self._lose(self._all())
         self._break()
 

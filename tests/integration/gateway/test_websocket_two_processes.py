@@ -182,6 +182,7 @@ async def test_a_runner_may_come_back_to_another_process(sleeper, engine_url, ot
     for number, url in enumerate((here, there, here), 1):
         await runner.drop()
         await client.send(str(number))
+        await eventually(lambda: run_db(Runner.objects.filter(socket_id="").exists))  # it was missed there
         runner.url = url
         await runner.connect()
         while (await socket.take_text()) != str(number):  # what was in doubt is said again
