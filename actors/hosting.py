@@ -17,7 +17,7 @@ from actors.tasks import limits
 from actors.turn import ACTORS
 from orchestrator.celery import app
 from orchestrator.workflow.outbox import Outbox
-from orchestrator.workflow.pump import Batch, Workflow, advance
+from orchestrator.workflow.pump import Batch, Workflow, advance, register
 from runners.lifecycle import StopReason
 from runners.models import Runner
 
@@ -87,4 +87,4 @@ def spoken_lives(runner_id: str) -> set[tuple[str, int]]:
     return set(hosted.values_list("pk", "generation"))
 
 
-WORKFLOW = Workflow(HOSTING, apply, lambda key, error: None)
+WORKFLOW = register(Workflow(HOSTING, apply, lambda key, error: None))

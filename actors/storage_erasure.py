@@ -11,7 +11,7 @@ from actors import kv, storage
 from actors.models import ActorStorage
 from orchestrator.celery import app
 from orchestrator.workflow.outbox import Outbox
-from orchestrator.workflow.pump import Batch, Workflow, advance
+from orchestrator.workflow.pump import Batch, Workflow, advance, register
 
 ERASURE = "erasure"
 """The workflow's name; its keys are the ids of actors."""
@@ -51,4 +51,4 @@ def overdue(now: datetime, limit: int) -> list[str]:
     return list(marked.values_list("pk", flat=True)[:limit])
 
 
-WORKFLOW = Workflow(ERASURE, apply, lambda key, error: None)
+WORKFLOW = register(Workflow(ERASURE, apply, lambda key, error: None))

@@ -22,7 +22,7 @@ from orchestrator.celery import app
 from orchestrator.statements import lock
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
-from orchestrator.workflow.pump import Batch, Workflow, advance
+from orchestrator.workflow.pump import Batch, Workflow, advance, register
 from runners.models import Runner
 from runners.pools import Pool, serverless_pools
 from runners.protocol.messages import ActorConfig
@@ -138,4 +138,4 @@ def mark_poisoned(actor_id: str, error: str) -> None:
     record([Arrow(workflow, workflow, f"failed: {error}", actor_id=actor_id)], now)
 
 
-WORKFLOW = Workflow(ACTORS, apply, mark_poisoned)
+WORKFLOW = register(Workflow(ACTORS, apply, mark_poisoned))

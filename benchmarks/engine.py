@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,13 @@ class Engine:
 
 
 @contextmanager
-def running(server: Server, store: Store, runner: RunnerKind) -> Iterator[Engine]:
-    """Run an engine of this server on this store, with actors in Python or in Node."""
+def running(
+    server: Server, store: Store, runner: RunnerKind, webs: int = 2, workers: int = 1, runners: int = 1
+) -> Iterator[Engine]:
+    """Run an engine of this server on this store, with actors in Python or in Node.
+
+    Each of the long-lived `runners` is connected to a web process of its own.
+    """
     directory = Path(tempfile.mkdtemp(prefix="torpor-bench-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
@@ -70,27 +75,28 @@ def running(server: Server, store: Store, runner: RunnerKind) -> Iterator[Engine
             database = _postgres(stack)
             stores.append(database)
             database_url = database.create_database("torpor")
-        cluster = stack.enter_context(Cluster(directory, database_url, redis.url, server, webs=2))
-        endpoint, long_lived = start_applications(stack, directory, runner, cluster.api, cluster.urls[0])
+        cluster = stack.enter_context(Cluster(directory, database_url, redis.url, server, webs, workers))
+        endpoint, long_lived = start_applications(stack, directory, runner, cluster.api, cluster.urls[:runners])
         roles: dict[str, list[Child]] = {
             "web": cluster.webs,
-            "worker": [cluster.worker],
+            "worker": cluster.workers,
             "stores": stores,
-            "runner": [endpoint, long_lived],
+            "runner": [endpoint, *long_lived],
             "other": [cluster.connector, cluster.sweeper],
         }
         yield Engine(server, cluster.urls, cluster.api, endpoint.url, roles, cluster.manage)
 
 
 def start_applications(
-    stack: ExitStack, directory: Path, runner: RunnerKind, api: Api, url: str
-) -> tuple[Endpoint, Application]:
-    """Configure both pools, and start the endpoint of the one and the runner of the other."""
+    stack: ExitStack, directory: Path, runner: RunnerKind, api: Api, urls: Sequence[str]
+) -> tuple[Endpoint, list[Application]]:
+    """Configure both pools, and start the endpoint of the one, and for the other a runner at each of the URLs."""
     endpoint = stack.enter_context(_endpoint(directory, runner))
     api.put_normal_pool(POOL)
     api.put_serverless_pool(COLD_POOL, endpoint.url, **POOL_SETTINGS)
-    long_lived = stack.enter_context(_runner(directory, runner, url))
-    long_lived.wait("connected")
+    long_lived = [stack.enter_context(_runner(directory, runner, url)) for url in urls]
+    for one in long_lived:
+        one.wait("connected")
     return endpoint, long_lived
 
 
@@ -115,7 +121,8 @@ def _runner(directory: Path, runner: RunnerKind, url: str) -> Application:
     if runner == "npm":
         return node_runner(directory, url, POOL, SLOTS)
     where = ["--endpoint", url, "--pool", POOL, "--slots", str(SLOTS)]
-    return Application("runner", [sys.executable, str(RUNNER_APP), *where], directory / "runner.log")
+    log = directory / f"runner-{url.rpartition(':')[2]}.log"
+    return Application("runner", [sys.executable, str(RUNNER_APP), *where], log)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -45,9 +45,9 @@ def running(runner: RunnerKind) -> Iterator[Engine]:
         child.start()
         api = stack.enter_context(Api(url))
         wait_until(lambda: _answers(child, url), lambda: f"the reference engine answers:\n{child.output()}", 60)
-        endpoint, long_lived = start_applications(stack, directory, runner, api, url)
+        endpoint, long_lived = start_applications(stack, directory, runner, api, [url])
         roles: dict[str, list[Child]] = {"web": [child], "worker": [], "stores": []}
-        yield Engine(NAME, [url], api, endpoint.url, roles | {"runner": [endpoint, long_lived]})
+        yield Engine(NAME, [url], api, endpoint.url, roles | {"runner": [endpoint, *long_lived]})
 
 
 def _binary() -> Path:

@@ -1,4 +1,8 @@
-"""Keeps a Celery worker consuming after its broker was away.
+"""What a Celery worker's broker is given beside what Celery and kombu have.
+
+`Transport` is kombu's own for Redis, but keeps its client: to make one for each task costs more than to ask it.
+
+`Reconnect` keeps a worker consuming after its broker was away.
 
 With one task at a time taken from the broker, a worker that cannot acknowledge it takes no other: Celery logs the
 failure and goes on, the broker's client counts the task as under way and polls nothing, and a connection that
@@ -11,8 +15,29 @@ from typing import Any
 import redis
 from celery import bootsteps
 from celery.worker import state
+from kombu.transport import redis as transport
 
 LOOK_SECONDS = 1.0
+
+
+class Channel(transport.Channel):
+    """Keeps the client of its connection pool, whose connections it borrows for each command as ever."""
+
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return the client for its commands; the one that waits for messages has a connection to itself."""
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[misc]  # not in the stubs
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = super()._create_client()  # type: ignore[misc]
+        return self._kept
+
+
+class Transport(transport.Transport):
+    """Kombu's transport for Redis, with these channels."""
+
+    Channel = Channel
 
 
 class Reconnect(bootsteps.StartStopStep):

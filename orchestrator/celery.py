@@ -11,11 +11,15 @@ import django
 from celery import Celery, signals
 from django.conf import settings
 from django.db import connections
+from kombu.transport import TRANSPORT_ALIASES
 
 from orchestrator.broker import Reconnect
 from orchestrator.redis import celery_broker_url
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
+
+# By its alias, as the URL of a socket names its transport itself and `broker_transport` would not be asked.
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "orchestrator.broker:Transport")
 
 app = Celery("torpor", fixups=[])
 app.conf.update(

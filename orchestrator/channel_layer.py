@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import redis
 from channels_redis.core import RedisChannelLayer  # type: ignore[import-untyped]
+from redis.client import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +20,15 @@ class PatientLayer(RedisChannelLayer):  # type: ignore[misc]  # channels_redis h
     Channels' background worker ends with the first error of a `receive`. A connector that ended would take the
     runners that hang on its streams with it, and a Redis that restarts would end them all.
     """
+
+    def leave(self, pipeline: Pipeline, channel: str, message: dict[str, Any]) -> None:
+        """Leave a message on a channel, from code without an event loop; the same message never waits there twice.
+
+        What is sent the usual way has a random prefix, so that two of the same content are two; this one has none.
+        """
+        same = bytes(self._serializer.random_prefix_length) + self._serializer.as_bytes(message)
+        pipeline.zadd(f"{self.prefix}{channel}", {same: time.time()})
+        pipeline.expire(f"{self.prefix}{channel}", int(self.expiry))
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """Return the next message for the channel, however long that takes."""

@@ -6,6 +6,7 @@ from typing import Any
 from django.db import connection, models
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.statements import parameters
 
 
 class StaleRow(OrchestratorError):
@@ -33,13 +34,8 @@ def save_guarded(rows: Sequence[models.Model], columns: Iterable[str]) -> None:
         f"WHERE {quote(key.column)} = %s AND version = %s"
     )
     with connection.cursor() as cursor:
-        cursor.executemany(sql, [_parameters(row, fields) for row in rows])
+        cursor.executemany(sql, [[*parameters(row, fields), row.pk, row.version] for row in rows])  # type: ignore[attr-defined]
         if cursor.rowcount != len(rows):
             raise StaleRow(f"{len(rows) - cursor.rowcount} of {len(rows)} rows of {meta.label} are stale")
     for row in rows:
         row.version += 1  # type: ignore[attr-defined]
-
-
-def _parameters(row: models.Model, fields: Sequence[Any]) -> list[Any]:
-    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
-    return [*values, row.pk, row.version]  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from orchestrator.rows import save_guarded
 from orchestrator.statements import lock
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
-from orchestrator.workflow.pump import Batch, Workflow, advance
+from orchestrator.workflow.pump import Batch, Workflow, advance, register
 from runners import pool
 from runners.codec import decode_pool_signal
 from runners.models import Runner, RunnerConfig, ServerlessConnection
@@ -199,4 +199,4 @@ def _mark_poisoned(pool_id: str, error: str) -> None:
     RunnerConfig.objects.filter(pk=pool_id, due_at__lte=now).update(due_at=now + _POISONED)
 
 
-WORKFLOW = Workflow(POOLS, apply, _mark_poisoned)
+WORKFLOW = register(Workflow(POOLS, apply, _mark_poisoned))

@@ -16,7 +16,7 @@ from orchestrator.rows import save_guarded
 from orchestrator.statements import lock
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
-from orchestrator.workflow.pump import Batch, Workflow, advance
+from orchestrator.workflow.pump import Batch, Workflow, advance, register
 from runners import lifecycle
 from runners.channel import Evict, encode, runner_channel
 from runners.codec import decode_runner_signal
@@ -194,4 +194,4 @@ def _set(moment: datetime | None) -> datetime:
     return moment
 
 
-WORKFLOW = Workflow(RUNNERS, apply, _mark_poisoned)
+WORKFLOW = register(Workflow(RUNNERS, apply, _mark_poisoned))

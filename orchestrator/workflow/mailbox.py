@@ -20,9 +20,10 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.db import transaction
+from redis.client import Pipeline
 
-from orchestrator.celery import app
 from orchestrator.redis import get_redis
+from orchestrator.workflow.envelope import queue_name, task_message
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,14 @@ Signal = dict[str, Any]
 
 _POST = """
 redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 's', ARGV[2])
-if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-if redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return 1 end
-return 0
+if redis.call('EXISTS', KEYS[2]) == 1 then return end
+if not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return end
+if ARGV[5] == '1' and redis.call('LLEN', KEYS[4]) == 0 then return 1 end
+redis.call('LPUSH', KEYS[4], ARGV[4])
 """
-"""Append, and say whether a task is needed: none is while the lock is held, as its holder looks again before it
-lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says."""
+"""Append, and send a task if one is needed: none is while the lock is held, as its holder looks again before it
+lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says.
+If the sender offers to do it itself (ARGV[5]), and nothing else waits for a worker, it is told to."""
 
 _TASK_MARK_MS = 5_000
 
@@ -49,6 +52,8 @@ class Letter:
     signal: Signal
 
 
+Place = tuple[str, int]
+"""A mailbox: workflow and shard."""
 Carrier = Callable[[list[Letter]], None]
 
 
@@ -75,7 +80,7 @@ def mark_name(workflow: str, shard: int) -> str:
 def post(workflow: str, key: str, *signals: Signal) -> None:
     """Append signals to the mailbox of one actor, runner or pool and see to it that a task drains it.
 
-    Blocks for a Redis round trip or two; raises `redis.RedisError` if the store is away.
+    Blocks for a Redis round trip; raises `redis.RedisError` if the store is away.
     """
     post_all(Letter(workflow, key, signal) for signal in signals)
 
@@ -113,22 +118,41 @@ def carried_by(carrier: Carrier) -> Iterator[None]:
 
 
 def _carry(letters: list[Letter]) -> None:
-    addressed = [(letter, shard_of(letter.key)) for letter in letters]
     pipeline = get_redis().pipeline(transaction=False)
-    for letter, shard in addressed:
-        name = letter.workflow
-        keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard))
-        body = json.dumps(letter.signal, separators=(",", ":"))
-        pipeline.eval(_POST, 3, *keys, letter.key, body, _TASK_MARK_MS)
-    answers = pipeline.execute()
-    wanted = {(letter.workflow, shard) for (letter, shard), task in zip(addressed, answers, strict=True) if task}
-    for workflow, shard in wanted:
-        send_task(workflow, shard)
+    for letter in letters:
+        _append(pipeline, letter)
+    pipeline.execute()
+
+
+def post_from_task(letters: Sequence[Letter]) -> Place | None:
+    """Post many signals in one round trip; for a task that is about to end, and may go on with one mailbox itself.
+
+    That is the one of the first letter. It is returned if it needs a task and no other waits for a worker.
+    """
+    if not letters:
+        return None
+    pipeline = get_redis().pipeline(transaction=False)
+    for letter in letters:
+        _append(pipeline, letter, offer=letter is letters[0])
+    left_to_us = pipeline.execute()[0]
+    return (letters[0].workflow, shard_of(letters[0].key)) if left_to_us else None
+
+
+def _append(pipeline: Pipeline, letter: Letter, *, offer: bool = False) -> None:
+    name, shard = letter.workflow, shard_of(letter.key)
+    keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard), queue_name())
+    body = json.dumps(letter.signal, separators=(",", ":"))
+    pipeline.eval(_POST, len(keys), *keys, letter.key, body, _TASK_MARK_MS, _task(name, shard), int(offer))
 
 
 def send_task(workflow: str, shard: int) -> None:
-    """Enqueue the task that drains a shard; by name, as the tasks live in higher houses."""
-    app.send_task(f"{workflow}.advance_shard", args=(shard,), ignore_result=True)
+    """Enqueue the task that drains a shard."""
+    get_redis().lpush(queue_name(), _task(workflow, shard))
+
+
+def _task(workflow: str, shard: int) -> str:
+    """Return the message that names the task; the task itself lives in a higher house."""
+    return task_message(f"{workflow}.advance_shard", shard)
 
 
 _carrier: Carrier = _carry

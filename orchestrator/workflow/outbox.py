@@ -12,9 +12,8 @@ from datetime import datetime
 import redis
 
 from orchestrator.redis import get_redis
-from orchestrator.workflow import mailbox, timers
-from orchestrator.workflow.hints import hint
-from orchestrator.workflow.mailbox import Letter, Signal
+from orchestrator.workflow import hints, mailbox, timers
+from orchestrator.workflow.mailbox import Letter, Place, Signal
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +43,15 @@ class Outbox:
         """Tell one background consumer on this channel of the channel layer to look at its rows."""
         self.hints.add(channel)
 
-    def perform(self) -> None:
-        """Do it all. A store that is away is logged, not raised: what was committed stands."""
-        _performer(self)
+    def perform(self) -> Place | None:
+        """Do it all, and return a mailbox that is left to the caller to drain, if one is (`post_from_task`).
+
+        A store that is away is logged, not raised: what was committed stands.
+        """
+        return _performer(self)
 
 
-Performer = Callable[[Outbox], None]
+Performer = Callable[[Outbox], Place | None]
 
 
 @contextmanager
@@ -63,19 +65,20 @@ def performed_by(performer: Performer) -> Iterator[None]:
         _performer = before
 
 
-def _perform(outbox: Outbox) -> None:
+def _perform(outbox: Outbox) -> Place | None:
     try:
         pipeline = get_redis().pipeline(transaction=False)
         for channel, payload in outbox.messages:
             pipeline.publish(channel, payload)
         timers.add(pipeline, outbox.timers)
-        if outbox.messages or outbox.timers:
-            pipeline.execute()
-        mailbox.post_all(outbox.letters)
         for channel in outbox.hints:
-            hint(channel)
+            hints.add(pipeline, channel)
+        if outbox.messages or outbox.timers or outbox.hints:
+            pipeline.execute()
+        return mailbox.post_from_task(outbox.letters)
     except (redis.RedisError, OSError):
         logger.exception("effects lost", extra={"action": "effects_lost"})
+        return None
 
 
 _performer: Performer = _perform

@@ -4,10 +4,14 @@
 
 until the mailbox is empty. A worker killed on the way leaves what it has read to the next one. A workflow says
 how a batch is applied; everything else is the same for actors, runners and pools.
+
+What one workflow has to tell another, a runner its actors or an actor its pool, the same task goes on with while
+nothing else waits for a worker: a task in between would make it no clearer and each time a millisecond later.
 """
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +24,15 @@ from orchestrator.metrics import SIGNALS
 from orchestrator.models import SetAsideSignal
 from orchestrator.workflow import mailbox
 from orchestrator.workflow.lock import Found, ShardLock
-from orchestrator.workflow.mailbox import Signal
+from orchestrator.workflow.mailbox import Place, Signal
 from orchestrator.workflow.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, Sequence[Signal]]
+
+ERRANDS = 8
+"""Mailboxes beside its own that one task drains at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +57,54 @@ class Lease(Protocol):
         """Remove what was handled and return the next batch; None if the lease has lapsed."""
 
 
+_workflows: dict[str, Workflow] = {}
+
+
+def register(workflow: Workflow) -> Workflow:
+    """Return the workflow, known from now on: tasks of others may go on with its mailboxes."""
+    _workflows[workflow.name] = workflow
+    return workflow
+
+
 def advance(workflow: Workflow, shard: int) -> int:
-    """Drain the mailbox of a shard and return how many signals were handled.
+    """Drain the mailbox of a shard, and mailboxes that this leaves to us; return how many signals were handled.
 
     Leaves at once if another worker holds the lock: it looks again before it lets go. A database or Redis
     error ends the run with the unhandled signals still in the mailbox, where the sweep finds them.
     """
+    errands: deque[Place] = deque()
+    handled = _drain(workflow, shard, errands)
+    done = 0
+    while errands:
+        name, shard = errands.popleft()
+        if done < ERRANDS and name in _workflows:
+            handled += _drain(_workflows[name], shard, errands)
+        else:
+            mailbox.send_task(name, shard)
+        done += 1
+    return handled
+
+
+def _drain(workflow: Workflow, shard: int, errands: deque[Place]) -> int:
     handled = 0
     with ShardLock(workflow.name, shard) as lock:
         found: Found | None = lock.take_up()
         while found:
             handled += len(found)
-            found = turn(workflow, lock, found)
+            found = turn(workflow, lock, found, errands)
     if found is None:
         logger.warning("lease lapsed", extra={"action": "lease_lapsed", "shard": shard})
         mailbox.send_task(workflow.name, shard)
     return handled
 
 
-def turn(workflow: Workflow, lease: Lease, found: Found) -> Found | None:
-    """Handle one batch, then have it removed, never the other way round; return what the lease says comes next."""
+def turn(workflow: Workflow, lease: Lease, found: Found, errands: deque[Place]) -> Found | None:
+    """Handle one batch, then have it removed, never the other way round; return what the lease says comes next.
+
+    Mailboxes that are left to us are added to the errands.
+    """
     entries = [_entry(id_, fields) for id_, fields in found]
-    _handle(workflow, entries)
+    _handle(workflow, entries, errands)
     SIGNALS.labels(workflow.name).inc(len(entries))
     return lease.go_on([entry.id for entry in entries])
 
@@ -88,23 +121,23 @@ def _entry(id_: bytes, fields: Sequence[bytes]) -> _Entry:
     return _Entry(id_, values[b"k"].decode(), json.loads(values[b"s"]))
 
 
-def _handle(workflow: Workflow, entries: Sequence[_Entry]) -> None:
+def _handle(workflow: Workflow, entries: Sequence[_Entry], errands: deque[Place]) -> None:
     try:
-        _commit(workflow, entries)
+        _commit(workflow, entries, errands)
     except (OperationalError, InterfaceError):
         # A connection kept between tasks may have gone stale; a second failure is the database's.
         connection.close()
-        _commit(workflow, entries)
+        _commit(workflow, entries, errands)
     except Exception:
         logger.exception("batch failed, handling its keys one by one", extra={"action": "batch_failed"})
-        _handle_one_by_one(workflow, entries)
+        _handle_one_by_one(workflow, entries, errands)
 
 
-def _handle_one_by_one(workflow: Workflow, entries: Sequence[_Entry]) -> None:
+def _handle_one_by_one(workflow: Workflow, entries: Sequence[_Entry], errands: deque[Place]) -> None:
     for key in dict.fromkeys(entry.key for entry in entries):
         own = [entry for entry in entries if entry.key == key]
         try:
-            _commit(workflow, own)
+            _commit(workflow, own, errands)
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:  # poison: it is set aside so that the rest of the shard goes on
@@ -122,11 +155,12 @@ def _set_aside(workflow: Workflow, key: str, entries: Sequence[_Entry], error: s
         logger.exception("row not marked", extra={"action": "mark_failed", "key": key})
 
 
-def _commit(workflow: Workflow, entries: Sequence[_Entry]) -> None:
+def _commit(workflow: Workflow, entries: Sequence[_Entry], errands: deque[Place]) -> None:
     batch: dict[str, list[Signal]] = {}
     for entry in entries:
         batch.setdefault(entry.key, []).append(entry.signal)
     outbox = Outbox()
     with transaction.atomic():
         workflow.apply(batch, outbox, timezone.now())
-    outbox.perform()
+    if (left_to_us := outbox.perform()) is not None:
+        errands.append(left_to_us)

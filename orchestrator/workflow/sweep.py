@@ -16,6 +16,7 @@ from orchestrator.celery import app
 from orchestrator.metrics import LOST_TASKS, SWEEP_REPAIRS
 from orchestrator.redis import get_redis
 from orchestrator.workflow import echo, mailbox
+from orchestrator.workflow.envelope import queue_name
 from orchestrator.workflow.hints import hint
 from orchestrator.workflow.mailbox import Letter
 
@@ -112,6 +113,5 @@ def _send_lost_tasks(backlogs: dict[str, list[int]]) -> None:
 
 
 def _queued_tasks() -> int:
-    prefix = app.conf.broker_transport_options["global_keyprefix"]
-    length: Any = get_redis().llen(f"{prefix}{app.conf.task_default_queue}")
+    length: Any = get_redis().llen(queue_name())
     return int(length)

@@ -1,7 +1,7 @@
 """The engine of a simulated world: Redis as a model, workers that run the real pump, the sweep, the bus."""
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,9 +124,9 @@ class Engine:
         worker = Worker(self, place)
         try:
             if found := worker.take_up():
-                turn(worker.workflow, worker, found)
+                turn(worker.workflow, worker, found, deque())
                 if self.world.chance(self.world.faults.lapsed_lease, "two workers, one batch"):
-                    turn(worker.workflow, worker, found)
+                    turn(worker.workflow, worker, found, deque())
         except Crash:  # its lease stands, so nobody drains the mailbox until that lapses
             self._locked[place] = self.world.now + timedelta(seconds=LEASE_SECONDS)
         else:

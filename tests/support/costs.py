@@ -27,9 +27,6 @@ class Costs:
     commands: Counter[str] = field(default_factory=Counter)  # by name
     statements: Counter[str] = field(default_factory=Counter)  # by their first words
 
-    def __add__(self, other: "Costs") -> "Costs":
-        return Costs(self.commands + other.commands, self.statements + other.statements)
-
 
 class RedisMonitor:
     """Follows all that a Redis is sent (MONITOR)."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from statistics import median
 
 import pytest
 
@@ -12,7 +13,7 @@ from orchestrator.db import run_db
 from orchestrator.redis import get_redis
 from tests.support.child import Child
 from tests.support.cluster import WORKER
-from tests.support.costs import Costs, counting
+from tests.support.costs import counting
 from tests.support.live import actor_row, has_status, running_actor
 from tests.support.scripted_runner import connected
 from tests.support.scripted_sockets import client_of, take_accepted
@@ -27,13 +28,11 @@ WAKES = 10
 NEVER_MS = 600_000
 PREFIX = "torpor:celery:"  # of the broker's keys
 WAKE_STATEMENTS = 16
-WAKE_COMMANDS = 12
-"""Of the engine itself, one of them only if the gateway's process does not yet listen for the actor."""
+WAKE_COMMANDS = 9
+"""Of the engine itself; one more if the gateway's process does not yet listen for the actor."""
 TASK_COMMANDS = 9
 """Of Celery, for each of a wake's two tasks: to take it off the queue and to acknowledge it."""
 CELERYS = ("BRPOP", "MULTI", "EXEC", "ZADD", "HSET", "ZREM", "HDEL")
-SPARE = 3
-"""What time adds to ten wakes: a worker that has found its queue empty for a second looks again."""
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ async def test_a_message_of_a_websocket_asks_nothing_of_the_stores(counted, task
 async def test_a_wake_asks_no_more_of_the_stores_than_it_did(counted, tasks, host, client, namespace):
     await host()
     actor_id = await running_actor(namespace)
-    wakes = Costs()
+    wakes = []
     for _ in range(WAKES):
         await asleep(actor_id)
         tasks.pause()
@@ -119,32 +118,29 @@ async def test_a_wake_asks_no_more_of_the_stores_than_it_did(counted, tasks, hos
         tasks.go()
         await woken(client, actor_id)
         tasks.pause()
-        wakes += counted.take()
+        wakes.append(counted.take())
         tasks.go()
-    del wakes.commands["BRPOP"]  # the queue's, and this worker's is no Celery
-    assert wakes.statements.total() <= WAKE_STATEMENTS * WAKES, wakes
-    assert wakes.commands.total() <= WAKE_COMMANDS * WAKES, wakes
+        del wakes[-1].commands["BRPOP"]  # the queue's, and this worker's is no Celery
+    assert median(costs.statements.total() for costs in wakes) <= WAKE_STATEMENTS, wakes
+    assert median(costs.commands.total() for costs in wakes) <= WAKE_COMMANDS, wakes
 
 
-async def test_a_wake_has_two_celery_tasks(counted, celery, host, client, namespace):
+async def test_a_wake_has_two_celery_tasks_at_the_most(counted, celery, host, client, namespace):
     await host()
     actor_id = await running_actor(namespace)
-    wakes = Costs()
+    wakes = []
     for _ in range(WAKES):
         await asleep(actor_id)
         await eventually(nothing_under_way)
         counted.take()
         await woken(client, actor_id)
         await eventually(nothing_under_way)
-        wakes += counted.take()
-    del wakes.commands["HLEN"]  # ours
-    of_celery = sum(wakes.commands.pop(name, 0) for name in CELERYS)
-    assert 0 < of_celery <= 2 * TASK_COMMANDS * WAKES + SPARE, of_celery
-    assert wakes.commands.total() <= WAKE_COMMANDS * WAKES, wakes
+        wakes.append(sum(counted.take().commands[name] for name in CELERYS))
+    assert 0 < median(wakes) <= 2 * TASK_COMMANDS, wakes
 
 
 async def woken(client, actor_id):
-    """Wake the actor, and wait until its arrows are stored, too."""
+    """Wake the actor, and wait until its arrows are stored, too: sometimes in two steps."""
     assert (await client.get(f"/gateway/{actor_id}")).status_code == 200
     await (await get_hub()).recorder.stored()
 

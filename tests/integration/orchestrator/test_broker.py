@@ -12,6 +12,7 @@ import redis
 from celery.worker import state
 
 from orchestrator.broker import Reconnect
+from orchestrator.celery import app
 from tests.support.api import wait_until
 from tests.support.child import Child
 from tests.support.slow_task import BEGUN, DONE
@@ -107,3 +108,15 @@ def test_a_worker_that_has_no_task_and_may_take_none_begins_anew_with_its_connec
 def test_a_worker_that_has_a_task_is_left_alone(monkeypatch):
     monkeypatch.setattr(state, "active_requests", {object()})
     looks(Consumer(can_consume=False), 5)
+
+
+def test_a_channel_keeps_its_client_for_as_long_as_its_connections(valkey):
+    with app.connection_for_write(f"redis+socket://{valkey.socket}") as connection:
+        channel = connection.default_channel
+        client = channel._create_client()
+        assert client.ping()
+        assert channel._create_client() is client
+        assert channel._create_client(asynchronous=True) is not client
+        channel._disconnect_pools()
+        assert channel._create_client() is not client
+        assert channel._create_client().ping()

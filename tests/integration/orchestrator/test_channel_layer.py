@@ -65,3 +65,19 @@ async def test_whoever_waits_is_told_after_redis_was_read_only(valkey):
     async with asyncio.timeout(SOON_S):
         assert await waiting == MESSAGE
     await layer.close_pools()
+
+
+async def test_what_is_left_twice_is_received_once(valkey):
+    layer = PatientLayer(hosts=[{"address": valkey.url}])
+    with redis.Redis.from_url(valkey.url) as client, client.pipeline() as pipeline:
+        for message in (MESSAGE, MESSAGE, {"type": "echo"}):
+            layer.leave(pipeline, "channel", message)
+        pipeline.execute()
+        received = [await layer.receive("channel") for _ in range(2)]
+        assert sorted(message["type"] for message in received) == ["echo", "look"]
+        waiting = asyncio.create_task(layer.receive("channel"))
+        layer.leave(pipeline, "channel", MESSAGE)
+        pipeline.execute()
+        async with asyncio.timeout(SOON_S):
+            assert await waiting == MESSAGE
+    await layer.close_pools()

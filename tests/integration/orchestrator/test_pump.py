@@ -1,7 +1,9 @@
 """The pump: what is applied, what is removed, and what happens when something fails in between."""
 
+import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from django.conf import settings
@@ -9,9 +11,10 @@ from django.db import OperationalError, connections, transaction
 
 from orchestrator.models import Namespace, SetAsideSignal
 from orchestrator.redis import get_redis
-from orchestrator.workflow import mailbox
+from orchestrator.workflow import mailbox, pump
+from orchestrator.workflow.envelope import queue_name
 from orchestrator.workflow.lock import ShardLock
-from orchestrator.workflow.pump import Workflow, advance
+from orchestrator.workflow.pump import Workflow, advance, register
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -325,3 +328,57 @@ def test_the_lease_is_started_anew_after_each_batch(recorder, monkeypatch):
     advance(Workflow(NAME, apply, lambda key, error: None), SHARD)
     assert len(remaining) == 2
     assert remaining[1] > settings.ENV.lock_lease_ms - 500
+
+
+class Courier:
+    """Two workflows that pass what they are told on to each other, up to a number, and a copy elsewhere."""
+
+    def __init__(self, monkeypatch, times: int, *, copies: bool = True) -> None:
+        self.heard: list[tuple[str, int]] = []
+        monkeypatch.setattr(pump, "_workflows", {})
+        self.first = register(Workflow("first", partial(self.apply, "first", "second"), lambda key, error: None))
+        register(Workflow("second", partial(self.apply, "second", "first"), lambda key, error: None))
+        self._times, self._copies = times, copies
+
+    def apply(self, name, other, batch, outbox, now) -> None:
+        for key, signals in batch.items():
+            for signal in signals:
+                self.heard.append((name, signal["n"]))
+                if signal["n"] < self._times:
+                    outbox.post(other, key, {"n": signal["n"] + 1})
+                    if self._copies:
+                        outbox.post("elsewhere", key, {"n": 0})
+
+
+def queue_of_tasks() -> list[str]:
+    """Return the names of the tasks that wait, oldest first, and empty the queue."""
+    waiting = get_redis().lrange(queue_name(), 0, -1)
+    get_redis().delete(queue_name())
+    return [json.loads(message)["headers"]["task"] for message in reversed(waiting)]
+
+
+def test_a_task_goes_on_with_what_it_has_told_another_workflow(monkeypatch):
+    courier = Courier(monkeypatch, times=1)
+    mailbox.post("first", "key", {"n": 0})
+    assert queue_of_tasks() == ["first.advance_shard"]
+    assert advance(courier.first, mailbox.shard_of("key")) == 2
+    assert courier.heard == [("first", 0), ("second", 1)]
+    assert queue_of_tasks() == ["elsewhere.advance_shard"], "of what it writes to it goes on with the first alone"
+
+
+def test_it_does_not_while_others_wait_for_a_worker(monkeypatch):
+    courier = Courier(monkeypatch, times=1)
+    mailbox.post("first", "key", {"n": 0})
+    assert advance(courier.first, mailbox.shard_of("key")) == 1
+    assert courier.heard == [("first", 0)]
+    assert queue_of_tasks() == ["first.advance_shard", "second.advance_shard", "elsewhere.advance_shard"]
+
+
+def test_it_does_not_go_on_for_ever(monkeypatch):
+    monkeypatch.setattr(pump, "ERRANDS", 3)
+    courier = Courier(monkeypatch, times=100, copies=False)
+    mailbox.post("first", "key", {"n": 0})
+    queue_of_tasks()
+    advance(courier.first, mailbox.shard_of("key"))
+    assert courier.heard == [("first", 0), ("second", 1), ("first", 2), ("second", 3)]
+    assert queue_of_tasks() == ["first.advance_shard"]
