@@ -2,7 +2,7 @@
 # ARGS passes options on: make up ARGS="--port 7000", make test ARGS="-k wake".
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo dev check fix test e2e simulate fuzz contract races faults soak flows bench profile requirements
+.PHONY: help up demo dev check fix test e2e simulate fuzz contract races faults recovery rolling soak flows bench profile requirements
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,6 +59,12 @@ races: $(VENV)/installed-dev ## Have 50 processes make one actor at once, 100 ti
 faults: $(VENV)/installed-dev ## Break an engine of real processes: make faults SEED="1 2" FAULTS=80 SECONDS=130 [KINDS="kill web,wipe valkey"]
 	$(BIN)/python -m tests.faults $(or $(SEED),1) --faults $(or $(FAULTS),20) --seconds $(or $(SECONDS),100) \
 		$(if $(KINDS),--kinds "$(KINDS)") $(ARGS)
+
+recovery: $(VENV)/installed-dev ## How long until all are served again, one fault at a time: make recovery ROUNDS=3 [KINDS="kill web"]
+	$(BIN)/python -m tests.faults $(or $(SEED),1) --recovery $(or $(ROUNDS),3) $(if $(KINDS),--kinds "$(KINDS)") $(ARGS)
+
+rolling: $(VENV)/installed-dev ## Restart every process of an engine under load: make rolling RATE=200
+	$(BIN)/python -m tests.faults --rolling $(or $(RATE),200) $(ARGS)
 
 soak: $(VENV)/installed-dev ## Load an engine with faults now and then and show what grows: make soak MINUTES=30
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),3) $(ARGS)

@@ -122,11 +122,10 @@ class Lane:
         self._heard = (message.nonce, message.number if is_notice else message.number + 1)
         if before is None:
             return
-        if before[0] != message.nonce:  # another socket, and the former has not said how it ended
-            self._lose(self._all())
+        if before[0] != message.nonce:
+            self._succeed_the_dead()
         elif before[1] != message.number:
-            for rider in list(self.riders):
-                rider.tunnel_broken()
+            self._break()
 
     def stand(self, standing: Standing) -> None:
         """Compare with what the runner's socket has seen of ours."""
@@ -145,10 +144,19 @@ class Lane:
         return None
 
     def _come_here(self) -> None:
-        """Go on by direct calls, which have no numbers. A socket elsewhere that has not said its end is dead."""
+        """Go on by direct calls, which have no numbers."""
         if self._heard is not None or self._unseen:
             self._heard = None
-            self._lose(self._all())
+            self._succeed_the_dead()
+
+    def _succeed_the_dead(self) -> None:
+        """Begin anew with another socket. The former has not said its end: what it had heard may be lost, too."""
+        self._lose(self._all())
+        self._break()
+
+    def _break(self) -> None:
+        for rider in list(self.riders):
+            rider.tunnel_broken()
 
     def probe(self) -> None:
         """Ask the runner's socket, wherever it is, what it has seen."""

@@ -172,12 +172,17 @@ def flush() -> None:
             counter.flush()
 
 
+def count_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Note how many tasks an event loop has; from any thread."""
+    TASKS.set(len(asyncio.all_tasks(loop)))
+
+
 def _keep_flushing(loop: asyncio.AbstractEventLoop) -> None:
     pause = threading.Event()
     flushes = 0
     while not pause.wait(FLUSH_SECONDS):
         if flushes % FLUSHES_PER_COUNT == 0:
-            TASKS.set(len(asyncio.all_tasks(loop)))
+            count_tasks(loop)
         flushes += 1
         flush()
 

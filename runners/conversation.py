@@ -26,6 +26,7 @@ from runners.command_feed import CommandFeed
 from runners.connection import Events, Evicted, GoingAway, NotReading
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.event_post import EventPost
 from runners.heartbeat import Allow, Heartbeat, milliseconds, now_ms
 from runners.hosted import hosted_lives
 from runners.links import Flag, Links
@@ -84,6 +85,7 @@ class Conversation:
         self._skipped = Skipped(self.runner_id)
         self._in_hand = False  # a frame of it is being dealt with, and it waits for us
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
+        self._event_post = EventPost()
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
         self._deliveries = Deliveries()
@@ -257,9 +259,9 @@ class Conversation:
                 await self._decided.wait()
             for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], clock.now()):
                 if signal["report"]["t"] == "stopped":
-                    self._desk.after(actor_id, partial(_post_event, actor_id, signal))
+                    self._desk.after(actor_id, partial(self._event_post.post, actor_id, signal))
                 else:
-                    _post_event(actor_id, signal)
+                    self._event_post.post(actor_id, signal)
             await asyncio.sleep(0)
 
     # From other processes
@@ -280,6 +282,9 @@ class Conversation:
                 self._feed.hear(entry)
             case channel.Processed(events):
                 self._events.processed(events)
+                for actor_id, _, _, over in events:
+                    if over:
+                        self._event_post.forget(actor_id)
                 self._decided.set()
                 if self._ack_timer is None:
                     loop = asyncio.get_running_loop()
@@ -348,7 +353,3 @@ class Conversation:
 
     def _post(self, signal: dict[str, object]) -> None:
         postman.post("runners", self.runner_id, signal)
-
-
-def _post_event(actor_id: str, signal: dict[str, object]) -> None:
-    postman.post("actors", actor_id, signal)

@@ -52,12 +52,12 @@ def _recovery(fault: Injected, until: float, history: History) -> float:
 
 
 def _affected(fault: Injected, until: float, history: History) -> list[Operation]:
-    """Return the requests that a fault has slowed down or failed."""
+    """Return the requests a fault has slowed down or failed; those sent just before the next are that one's."""
     return [
         one
         for one in history.operations
         if one.kind in MEASURED
-        and fault.began - SLOW_SECONDS <= one.began < until
+        and fault.began - SLOW_SECONDS <= one.began < until - SLOW_SECONDS
         and one.ended > fault.began
         and (one.outcome != "ok" or one.seconds > SLOW_SECONDS)
     ]

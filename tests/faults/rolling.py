@@ -14,6 +14,7 @@ from tests.faults.desk import ANSWER_SECONDS, CONNECT_PAUSE_SECONDS, Desk
 from tests.faults.fleet import POOLS, Fleet
 from tests.faults.history import History, Operation
 from tests.faults.sockets import converse
+from tests.support.api import wait_until
 from tests.support.child import Child
 
 ACTORS_PER_POOL = 4
@@ -115,7 +116,10 @@ async def _restart(fleet: Fleet, child: Child) -> None:
     async with asyncio.timeout(STOP_SECONDS):
         while child.alive:  # noqa: ASYNC110 (a process)
             await asyncio.sleep(0.02)
+    before = child.log.stat().st_size
     Child.start(child)
     if child in fleet.cluster.webs:
         await asyncio.to_thread(fleet.cluster.wait_healthy, fleet.cluster.webs.index(child))
+    elif child in fleet.cluster.workers:
+        await asyncio.to_thread(wait_until, lambda: " ready." in child.output(before), child.output, STOP_SECONDS)
     await asyncio.sleep(SETTLE_SECONDS)

@@ -306,6 +306,19 @@ async def test_a_remembered_route_does_not_outlive_its_actor(worker, host, clien
     assert len(runner.requests) == 1
 
 
+async def test_nothing_is_kept_of_an_actor_that_was_destroyed_when_nobody_called_it(
+    worker, host, client, namespace
+):
+    await host()
+    actor_id = await running_actor(namespace)
+    assert (await client.get(f"/gateway/{actor_id}")).status_code == 200
+    watches = (await get_hub()).watches
+    assert watches.hears_of(actor_id)
+    await run_db(destroy_actor, actor=await actor_row(actor_id))
+    await eventually(lambda: not watches._watches)
+    await eventually(lambda: not get_redis().pubsub_channels(actor_channel(actor_id)))
+
+
 # The runner's socket is away
 
 

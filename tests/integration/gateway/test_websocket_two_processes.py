@@ -182,6 +182,7 @@ async def test_a_runner_may_come_back_to_another_process(sleeper, engine_url, ot
     for number, url in enumerate((here, there, here), 1):
         await runner.drop()
         await client.send(str(number))
+        await eventually(lambda: run_db(Runner.objects.filter(socket_id="").exists))  # it was missed there
         runner.url = url
         await runner.connect()
         while (await socket.take_text()) != str(number):  # what was in doubt is said again
@@ -203,21 +204,16 @@ async def bereave(runner, url):
     runner.url = url
 
 
-async def test_a_runner_whose_process_has_died_loses_its_sockets_when_it_comes_to_this_one(both, engine_url):
-    client, socket = both
-    await bereave(socket.runner, ScriptedRunner(engine_url).url)
-    await socket.runner.connect()
-    assert await refused(client) == (1011, "guard.websocket_tunnel_lost")
-
-
-async def test_and_those_that_may_hibernate_say_again_what_it_may_not_have_heard(sleeper, engine_url):
-    client, socket = sleeper
-    await client.send("1")
-    assert await socket.take_text() == "1"
-    await bereave(socket.runner, ScriptedRunner(engine_url).url)
-    await socket.runner.connect()
-    await client.send("2")
-    assert [await socket.take_text() for _ in range(2)] == ["1", "2"]
+@pytest.mark.parametrize("can_hibernate", [False, True])
+async def test_a_runner_whose_process_has_died_loses_its_sockets_when_it_comes_to_this_one(
+    runner, actor_id, engine_url, can_hibernate
+):
+    """Those that may hibernate as well: what the actor has said to the dead process it does not say again."""
+    async with client_of(engine_url, actor_id) as client:
+        await opened(client, runner, can_hibernate=can_hibernate)
+        await bereave(runner, ScriptedRunner(engine_url).url)
+        await runner.connect()
+        assert await refused(client) == (1011, "guard.websocket_tunnel_lost")
 
 
 async def test_two_gateways_have_a_client_each_of_one_actor(runner, actor_id, engine_url, other_web):

@@ -1,5 +1,6 @@
 """What `/metrics` tells: what this process and others have counted, and what the rows and Redis say."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -110,6 +111,16 @@ def test_other_processes_counts_are_added_and_their_gauges_end_with_them(api):
     after = grown(api, before)
     assert after['torpor_tunnel_frames_total{direction="to_runner"}'] == 5
     assert "torpor_runner_sockets" not in after
+
+
+def test_tasks_of_an_event_loop_are_counted(api):
+    async def count() -> None:
+        others = [asyncio.create_task(asyncio.sleep(0)) for _ in range(3)]
+        metrics.count_tasks(asyncio.get_running_loop())
+        await asyncio.wait(others)
+
+    asyncio.run(count())
+    assert values(api)[f'torpor_event_loop_tasks{{pid="{os.getpid()}"}}'] == 4
 
 
 def test_the_token_is_asked_for_if_there_is_one(api, env):

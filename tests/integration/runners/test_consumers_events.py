@@ -1,14 +1,17 @@
 """What a runner says of its actors: each event is dealt with once, whatever is lost (PROTOCOL §4.5)."""
 
+import asyncio
 import time
 
 import pytest
+import redis
 
 from actors.models import Actor
 from actors.services import sleep_actor
 from orchestrator.db import run_db
 from orchestrator.models import SetAsideSignal
 from orchestrator.redis import get_redis
+from orchestrator.workflow.mailbox import postman
 from runners.models import Command
 from runners.protocol.messages import (
     ActorCheckpoint,
@@ -41,6 +44,23 @@ async def test_an_event_that_redis_loses_is_dealt_with_within_a_ping_interval(wo
     await has_status(actor_id, "asleep")
     assert time.monotonic() - began < 2  # a ping interval, its jitter, a third of it, and a busy machine
     assert runner.stopped == [(actor_id, 0)]
+
+
+async def test_an_event_that_could_not_be_posted_is_not_overtaken_by_the_next(worker, host, namespace):
+    """Overtaken, it would be taken for a repetition when it is said again."""
+    runner = await host()
+    actor_id = await running_actor(namespace)
+    get_redis().config_set("maxmemory", 1)
+    try:
+        await runner.say(actor_id, ALARMS[0])
+        await (await runner.socket.ping())
+        with pytest.raises(redis.ResponseError):
+            await asyncio.wrap_future(postman.post("actors", actor_id, {"t": "tick"}))  # in its turn, after it
+    finally:
+        get_redis().config_set("maxmemory", 0)
+    await runner.say(actor_id, SLEEP)
+    await has_status(actor_id, "asleep")
+    assert (await actor_row(actor_id)).alarm_at is not None
 
 
 async def test_events_are_acknowledged_after_they_are_committed_and_never_the_last_of_a_living_actor(
