@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
-from gateway.errors import TunnelBroken, TunnelOverloaded
+from gateway.errors import TunnelOverloaded
 from orchestrator.errors import OrchestratorError
 from runners.protocol.messages import (
     ToServerResponseChunk,
@@ -23,15 +23,18 @@ Numbered: TypeAlias = tuple[int, ToServerTunnelMessageKind]
 class Answers:
     """What the runner has sent for one request, in order, and what ended it early."""
 
-    def __init__(self, overflow: Callable[[], object]) -> None:
-        """`overflow` is called when too much waits: the reader may wait for the client, and not for more."""
+    def __init__(self, overflow: Callable[[], object], lost: OrchestratorError) -> None:
+        """`overflow` is called when too much waits: the reader may wait for the client, and not for more.
+
+        `lost` is what the request ends with if it or its answer may be lost.
+        """
         self.failure: OrchestratorError | None = None
         self.overflowed = False
         self.begun = False  # something has come
         self.closed = False
         self._doubt: asyncio.TimerHandle | None = None
-        self.awaited = False  # the request is on its way, or with the runner
-        self._overflow = overflow
+        self.awaited_since: float | None = None  # loop time from which the request is on its way to the runner
+        self._overflow, self._lost = overflow, lost
         self._waiting: deque[Numbered] = deque()
         self._bytes = 0
         self._waiter: asyncio.Future[Numbered] | None = None
@@ -75,10 +78,23 @@ class Answers:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(self.failure)
 
-    def doubt(self, seconds: float, error: OrchestratorError) -> None:
-        """End the request with an error if nothing comes for it in time: the runner may never have had it."""
-        if not self.begun and self._doubt is None:
-            self._doubt = asyncio.get_running_loop().call_later(seconds, self.fail, error)
+    @property
+    def doubtful(self) -> bool:
+        """Whether the request may end as nothing comes for it."""
+        return self._doubt is not None
+
+    def doubt(self, seconds: float) -> None:
+        """End the request if nothing comes for it in time: it may be lost, or its answer.
+
+        Said again, what is sooner counts.
+        """
+        loop = asyncio.get_running_loop()
+        at = loop.time() + seconds
+        if self.begun or (self._doubt is not None and self._doubt.when() <= at):
+            return
+        if self._doubt is not None:
+            self._doubt.cancel()
+        self._doubt = loop.call_at(at, self.fail, self._lost)
 
     def close(self) -> None:
         """Take nothing more."""
@@ -88,8 +104,8 @@ class Answers:
 
     def link_lost(self) -> None:
         """End the request: its answer may be what was lost."""
-        if self.awaited:
-            self.fail(TunnelBroken())
+        if self.awaited_since is not None:
+            self.fail(self._lost)
 
 
 def _size(kind: ToServerTunnelMessageKind) -> int:

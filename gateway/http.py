@@ -48,12 +48,15 @@ from runners import features
 from runners.background import spawn
 from runners.protocol.messages import (
     ToClientRequestChunk,
+    ToClientRequestStart,
     ToServerResponseAbort,
     ToServerResponseChunk,
     ToServerResponseStart,
 )
 
 _SAFE_METHODS = ("GET", "HEAD")
+_SAFE_PROOF_SECONDS = 0.5
+"""A safe request that a returned runner may have lost is tried again after this: to do it twice does no harm."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,15 +144,15 @@ class GatewayRequest(LeanConsumer):
         """
         task = asyncio.current_task()
         assert task is not None
-        answers = Answers(overflow=task.cancel)
+        answers = Answers(overflow=task.cancel, lost=self._lost())
         clock = asyncio.get_running_loop().time
-        since = clock()
 
-        def doubt(seconds: float) -> None:
-            if clock() - since <= seconds:
+        def returned(seconds: float, *, untold: bool) -> None:
+            since = answers.awaited_since
+            if since is not None and clock() - since > seconds and (untold or answers.doubtful):
                 self._doubt(answers, is_back=True)
 
-        exchange = Exchange(route, since, answers.fail, doubt)
+        exchange = Exchange(route, clock(), answers.fail, returned)
         line = Line(hub, route.runner_id, answers, lambda is_back: self._doubt(answers, is_back))
         tunnel = self.trace.begin("tunnel")
         feeding: asyncio.Task[None] | None = None
@@ -169,9 +172,8 @@ class GatewayRequest(LeanConsumer):
             start = request_start(
                 watch.actor_id, self.method, target.path, self.headers, body, self.ray_id, stream=stream
             )
-            if not line.say_here(start):
-                await line.say(start, self._client)
-            answers.awaited = True
+            await self._begin(line, start)
+            answers.awaited_since = clock()
             if stream:
                 feeding = asyncio.create_task(self._feed(line, answers, sent))
             answer = await self._first(answers, feeding)
@@ -193,16 +195,33 @@ class GatewayRequest(LeanConsumer):
             if not finished and not isinstance(answers.failure, ActorStopped | ActorNotFound):
                 line.abort()
 
+    async def _begin(self, line: Line, start: ToClientRequestStart) -> None:
+        """Send the request's first frame, once its runner is there."""
+        if line.say_here(start):
+            return
+        try:
+            await line.say(start, self._client)
+        except TunnelBroken:
+            raise self._lost() from None
+
+    @property
+    def _is_safe(self) -> bool:
+        return self.method in _SAFE_METHODS
+
+    def _lost(self) -> OrchestratorError:
+        """Return what an attempt ends with that may be lost, or its answer: a safe one is repeated."""
+        return TunnelRequestAborted(phase="on the way to the runner") if self._is_safe else TunnelBroken()
+
     def _doubt(self, answers: Answers, is_back: bool) -> None:
         """Give the runner a while, to answer after all or to be declared lost (docs/decisions/0010)."""
         env = settings.ENV
-        seconds = (env.gateway_proof_ms if is_back else env.runner_lost_ms + env.gateway_proof_ms) / 1000
+        proof_seconds = env.gateway_proof_ms / 1000
         if self._grant_again is not None:
             self._grant_again()
-        elif self.method in _SAFE_METHODS:
-            answers.doubt(seconds, TunnelRequestAborted(phase="on the way to the runner"))
+        elif not is_back:
+            answers.doubt(env.runner_lost_ms / 1000 + proof_seconds)
         else:
-            answers.doubt(seconds, TunnelBroken())
+            answers.doubt(min(proof_seconds, _SAFE_PROOF_SECONDS) if self._is_safe else proof_seconds)
 
     async def _is_streamed_to(self, route: Route) -> bool:
         """Say whether the rest of the body is to follow in chunks; if not, there is no rest to wait for."""

@@ -131,6 +131,8 @@ class Lane:
     def stand(self, standing: Standing) -> None:
         """Compare with what the runner's socket has seen of ours."""
         self._heard_at = asyncio.get_running_loop().time()
+        if standing.flags & Flag.HERE:
+            return self._come_here()
         lost = set(standing.doubtful)
         if standing.epoch == self._epoch:
             while self._unseen and self._unseen[0][0] < standing.received:
@@ -140,6 +142,13 @@ class Lane:
             self._lose(lost | self._in_flight())
         elif standing.flags & Flag.BROKEN and standing.epoch == self._epoch:
             self._lose(lost | self._in_flight())
+        return None
+
+    def _come_here(self) -> None:
+        """Go on by direct calls, which have no numbers. A socket elsewhere that has not said its end is dead."""
+        if self._heard is not None or self._unseen:
+            self._heard = None
+            self._lose(self._all())
 
     def probe(self) -> None:
         """Ask the runner's socket, wherever it is, what it has seen."""

@@ -7,6 +7,7 @@ exchanges whose generation has stopped.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.errors import ActorDestroyedWhileWaiting, ActorNotFound, ActorStopped, GatewayError
 
@@ -32,24 +33,34 @@ class Look:
     pool_error: object = None  # why its pool starts no runner, while it waits for one
 
 
+class Returned(Protocol):
+    """What is to be done when a runner has come back."""
+
+    def __call__(self, seconds: float, *, untold: bool) -> None:
+        """Take note that the runner has had another connection for so many seconds.
+
+        `untold`: nobody has said what may be lost of the one before; its process is dead, or has not noticed.
+        """
+
+
 class Exchange:
     """One request on its way through the tunnel: whom it is with, and how to end it early."""
 
-    __slots__ = ("doubt", "fail", "generation", "runner_id", "since")
+    __slots__ = ("fail", "generation", "returned", "runner_id", "since")
 
     def __init__(
         self,
         route: Route,
         since: float,
         fail: Callable[[GatewayError], None],
-        doubt: Callable[[float], None] | None = None,
+        returned: Returned | None = None,
     ) -> None:
-        """`doubt` is called when what was sent in the last seconds, so many, may not have come to the runner."""
+        """`returned` is called when the runner comes back over another connection."""
         self.runner_id = route.runner_id
         self.generation = route.generation
         self.since = since
         self.fail = fail
-        self.doubt = doubt
+        self.returned = returned
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +94,7 @@ class Watch:
     def hear(self, payload: bytes) -> str | None:
         """Take a message of the actor workflow, as it is published (`actors/turn.py`, `actors/services.py`).
 
-        One of them is of its runner's socket: the one before has ended without a word (`runners/conversation.py`).
+        One of them is of its runner's socket: it has taken the place of another one (`runners/conversation.py`).
 
         Returns the channel on which its sender waits for a receipt, if it does.
         """
@@ -97,8 +108,8 @@ class Watch:
             self._stopped(generation)
         elif kind == "destroyed":
             self._destroyed()
-        elif kind == "unproven":
-            self._doubted(message["runner"], message["seconds"])
+        elif kind == "returned":
+            self._returned(message["runner"], message["seconds"], untold=message["untold"])
         self._informed = True
         self._tell()
         receipt: str | None = message.get("receipt")
@@ -143,10 +154,10 @@ class Watch:
         for exchange in [one for one in self.exchanges if one.generation <= generation]:
             exchange.fail(ActorStopped(actor_id=self.actor_id))
 
-    def _doubted(self, runner_id: str, seconds: float) -> None:
+    def _returned(self, runner_id: str, seconds: float, *, untold: bool) -> None:
         for exchange in list(self.exchanges):
-            if exchange.runner_id == runner_id and exchange.doubt is not None:
-                exchange.doubt(seconds)
+            if exchange.runner_id == runner_id and exchange.returned is not None:
+                exchange.returned(seconds, untold=untold)
 
     def _destroyed(self) -> None:
         self.destroyed = True

@@ -86,6 +86,8 @@ class Watches:
     def _hear(self, watch: Watch, payload: bytes) -> None:
         if receipt := watch.hear(payload):
             self._bus.publish(receipt, b"")
+        if watch.destroyed and watch.actor_id in self._idle:
+            self._drop(watch)
 
     def unwatch(self, watch: Watch) -> None:
         """Note that one user less needs the watch; a known route stays remembered for a while."""

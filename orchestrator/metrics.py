@@ -6,6 +6,7 @@ Counters of the hot path are plain numbers that a thread carries over every seco
 much as 2 % of a request.
 """
 
+import asyncio
 import logging
 import os
 import threading
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FLUSH_SECONDS = 1.0
+FLUSHES_PER_COUNT = 5
+"""Tasks of the event loop are counted this often: to find them all takes a while where there are many."""
 
 # From a warm wake to an endpoint that takes a minute.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -59,6 +62,10 @@ class Meter:
         """Measure."""
         self.made().observe(value)
 
+    def set(self, value: float) -> None:
+        """Note how much there is."""
+        self.made().set(value)
+
     def made(self) -> Any:
         """Return the metric."""
         if self._made is None:
@@ -85,7 +92,7 @@ class _Deaf:
     def inc(self, _: float = 1) -> None:
         pass
 
-    dec = observe = inc
+    dec = observe = set = inc
 
 
 _meters: list[Meter] = []
@@ -111,6 +118,7 @@ GATEWAY_SOCKETS = Meter(Gauge, "torpor_gateway_sockets", "WebSockets of clients"
 GATEWAY_SOCKET_ENDS = Meter(
     Counter, "torpor_gateway_socket_ends", "Ends of clients' WebSockets, by who or what ended them", ["by"]
 )
+TASKS = Meter(Gauge, "torpor_event_loop_tasks", "Tasks of a web process's event loop", multiprocess_mode="liveall")
 RUNNER_SOCKETS = Meter(Gauge, "torpor_runner_sockets", "Sockets of runners", multiprocess_mode="livesum")
 
 
@@ -149,10 +157,11 @@ BYTES_TO_RUNNERS, BYTES_FROM_RUNNERS = (HotCounter(_bytes, way) for way in ("to_
 
 
 def start_flushing() -> None:
-    """Have the hot counters of this process carried over; called by whoever begins to count."""
+    """Have the hot counters of this process carried over; called in its event loop by whoever begins to count."""
     global _flusher
     if _flusher is None or not _flusher.is_alive():
-        _flusher = threading.Thread(target=_keep_flushing, name="metrics", daemon=True)
+        loop = asyncio.get_running_loop()
+        _flusher = threading.Thread(target=_keep_flushing, args=(loop,), name="metrics", daemon=True)
         _flusher.start()
 
 
@@ -163,9 +172,13 @@ def flush() -> None:
             counter.flush()
 
 
-def _keep_flushing() -> None:
+def _keep_flushing(loop: asyncio.AbstractEventLoop) -> None:
     pause = threading.Event()
+    flushes = 0
     while not pause.wait(FLUSH_SECONDS):
+        if flushes % FLUSHES_PER_COUNT == 0:
+            TASKS.set(len(asyncio.all_tasks(loop)))
+        flushes += 1
         flush()
 
 

@@ -29,9 +29,13 @@ def gateway_channel(gateway_id: bytes) -> str:
     return f"gateway:{gateway_id.hex()}"
 
 
-def unproven_news(runner_id: str, seconds: float) -> bytes:
-    """Return the message to an actor's gateways that what they sent to its runner in that time may be lost."""
-    return json.dumps({"m": "unproven", "runner": runner_id, "seconds": round(seconds, 3)}).encode()
+def returned_news(runner_id: str, seconds: float, *, untold: bool) -> bytes:
+    """Return the message to an actor's gateways that its runner has had another connection for so long.
+
+    `untold`: nobody has told them what the one before may have lost.
+    """
+    news = {"m": "returned", "runner": runner_id, "seconds": round(seconds, 3), "untold": untold}
+    return json.dumps(news).encode()
 
 
 def actor_channel(actor_id: str) -> str:

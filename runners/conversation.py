@@ -8,6 +8,7 @@ through one queue.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -52,8 +53,6 @@ from runners.storage_desk import StorageDesk
 
 logger = logging.getLogger(__name__)
 
-PONG_SECONDS = 1.0
-"""A pong proves what was sent before its ping: so long before, at the most."""
 FINISH_SECONDS = 1.0
 """When the process ends, the runner's storage requests have so long to be answered."""
 ACK_DELAY_SECONDS = 0.05
@@ -91,6 +90,8 @@ class Conversation:
         self._deliveries = Deliveries()
         self._links = Links()
         self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
+        self._held_at = time.monotonic()
+        self._return_told = True  # whether gateways need not be told that the runner is back
         self._heartbeat = Heartbeat(registration, socket_id, self._events, self._feed, allow, self.end)
         self._ack_timer: asyncio.TimerHandle | None = None
 
@@ -104,6 +105,9 @@ class Conversation:
             await get_bus().subscribe(channel.runner_channel(self.runner_id), self._on_bus)
             accounts_itself = sockets.local_socket(self.runner_id) is not None  # the former one, when it ends
             sockets.hold(self.runner_id, self)
+            self._held_at = time.monotonic()
+            for gateway_id in sockets.local_gateways():
+                forwarding.tell_standing(self.runner_id, gateway_id, self._links, Flag.HERE)
             heart = self._heartbeat
             jobs = (
                 self._write(),
@@ -115,8 +119,7 @@ class Conversation:
             self._post({"t": "connected", "socket_id": self._socket_id})
             if self._registration.reused:
                 self._say_ping()  # its pong comes after all that the runner repeats
-                if self._registration.unaccounted and not accounts_itself:
-                    spawn(self._account_for_the_dead())
+                self._return_told = accounts_itself
             else:
                 self._feed.catch_up()
             error = await self._ended
@@ -152,10 +155,13 @@ class Conversation:
         for request in self._deliveries.unproven() - unsent.keys():
             forwarding.tell_unproven(self.runner_id, request, is_back=is_back)
 
-    async def _account_for_the_dead(self) -> None:
-        """Tell gateways what their requests to the runner's last socket are worth: its process cannot any more."""
-        silent = timezone.now() - self._registration.seen_at
-        news = channel.unproven_news(self.runner_id, silent.total_seconds() + PONG_SECONDS)
+    async def _tell_return(self) -> None:
+        """Tell gateways that the runner is back, and has said what it had kept for them.
+
+        What they wait for may be lost; and if the process of the former socket is dead, all of it.
+        """
+        seconds = time.monotonic() - self._held_at
+        news = channel.returned_news(self.runner_id, seconds, untold=self._registration.unaccounted)
         for actor_id, _ in await run_db(hosted_lives, self.runner_id):
             with contextlib.suppress(BusOverloaded):
                 get_bus().publish(channel.actor_channel(actor_id), news)
@@ -229,6 +235,9 @@ class Conversation:
                 self._deliveries.ponged(ts_ms)
                 self._links.ponged(ts_ms)
                 self._feed.ponged()
+                if not self._return_told:
+                    self._return_told = True
+                    spawn(self._tell_return())
             case ToServerEvents(events):
                 await self._hear(events)
             case ToServerAckCommands(checkpoints):

@@ -27,6 +27,7 @@ class Flag(IntFlag):
     NONE = 0
     BROKEN = 1  # a message of the gateway is missing: nothing more is taken of this epoch
     GONE = 2  # the socket has ended
+    HERE = 4  # it has just begun, in the gateway's own process
 
 
 @dataclass(frozen=True, slots=True)

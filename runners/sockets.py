@@ -40,6 +40,11 @@ def let_go(runner_id: str, socket: TunnelSocket) -> None:
         del _sockets[runner_id]
 
 
+def local_gateways() -> list[bytes]:
+    """Return the ids of the gateways in this process."""
+    return list(_gateways)
+
+
 def local_gateway(gateway_id: bytes) -> FromRunner | None:
     """Return the gateway of this id if it is in this process."""
     return _gateways.get(gateway_id)

@@ -25,6 +25,7 @@ from orchestrator.server.daphne_flow import Inbox
 from orchestrator.server.daphne_reactor import loop, reactor
 from orchestrator.server.guard import Application, Message, Scope
 from orchestrator.server.limits import BODY_MARGIN_BYTES, STOP_SECONDS, Pings
+from orchestrator.server.listening import BACKLOG
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +159,8 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
 
     async def _end(self, port: Any) -> None:
         try:
+            port.numberAccepts = BACKLOG
+            port.doRead()  # those who wait to be accepted would be reset
             await maybeDeferred(port.stopListening).asFuture(loop)
             await lifespan.run_shutdown()
             for connection in list(self.open):

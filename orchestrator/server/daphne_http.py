@@ -20,6 +20,7 @@ from orchestrator.errors import BadRequest, OrchestratorError
 from orchestrator.server.daphne_flow import Outflow
 from orchestrator.server.daphne_reactor import reactor
 from orchestrator.server.limits import (
+    FIRST_HEAD_SECONDS,
     HEAD_SECONDS,
     HEAD_TIMEOUT,
     HEADER_LINE_BYTES,
@@ -64,6 +65,7 @@ class Channel(HTTPChannel):
     _head: Any = None  # the call that gives up
     _head_due = True  # what comes next, or is coming, is the head of a request
     _head_begun = False
+    _is_new = True  # no request has come
 
     def connectionMade(self) -> None:
         """Let the server know of the connection, so that it can wait for its end."""
@@ -86,7 +88,7 @@ class Channel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """Have the request served when its body is there, too."""
-        self._head_due = False
+        self._head_due = self._is_new = False
         self._have_head()
         super().allHeadersReceived()  # type: ignore[no-untyped-call]
 
@@ -110,8 +112,12 @@ class Channel(HTTPChannel):
         self.loseConnection()  # type: ignore[no-untyped-call]
 
     def going_away(self) -> None:
-        """Finish the response that is under way, if there is one, and close."""
-        self.persistent = False
+        """Finish the response that is under way, if there is one, and close; a first request is waited for."""
+        if self._is_new:
+            self._is_new = False
+            reactor.callLater(FIRST_HEAD_SECONDS, self.going_away)
+            return
+        self.persistent = False  # before a first request it would have that dropped
         if not self.requests:
             self.loseConnection()  # type: ignore[no-untyped-call]
 

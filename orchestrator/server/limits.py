@@ -18,6 +18,8 @@ ACCEPT_SECONDS = 120
 """How long an application may take to accept a WebSocket: it waits for its actor to wake (DESIGN §11)."""
 HEAD_SECONDS = 20
 """How long the head of a request may take, from the connection or its first byte on."""
+FIRST_HEAD_SECONDS = 0.5
+"""How long a connection that has had no request may take to begin one when the process is told to end."""
 HEAD_TIMEOUT = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n"
     b"content-type: application/json\r\ncontent-length: 94\r\n\r\n"

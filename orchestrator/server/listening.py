@@ -1,5 +1,6 @@
 """The socket a server listens on, made before the server so that both fail and behave the same."""
 
+import contextlib
 import errno
 import socket
 
@@ -37,3 +38,14 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
+
+
+def waiting(listener: socket.socket) -> list[socket.socket]:
+    """Accept and return the connections that wait: whoever closes the listener resets them."""
+    found: list[socket.socket] = []
+    with contextlib.suppress(OSError):  # none is left
+        while True:
+            client, _ = listener.accept()
+            client.setblocking(False)
+            found.append(client)
+    return found

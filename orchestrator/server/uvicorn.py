@@ -32,6 +32,7 @@ from orchestrator.server.limits import (
     Pings,
     closing,
 )
+from orchestrator.server.listening import waiting
 from orchestrator.server.pulse import Pulse
 from orchestrator.server.uvicorn_http import Http
 
@@ -161,14 +162,27 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, let the process's consumers say goodbye, then close what is open."""
+        loop = asyncio.get_running_loop()
+        taken = [loop.create_task(self._take(client)) for one in sockets or [] for client in waiting(one)]
         for server in self.servers:
             server.close()
+        await asyncio.gather(*taken)
         await lifespan.run_shutdown()
         await super().shutdown(sockets)
+
+    async def _take(self, client: socket.socket) -> None:
+        """Serve a connection that was accepted by hand."""
+        common = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Http(**common), client)
 
 
 def run(application: Application, listener: socket.socket, pings: Pings | None) -> None:
     """Serve on a listening socket until the process is told to end, then end gracefully and return."""
+    make_server(application, pings).run([listener])
+
+
+def make_server(application: Application, pings: Pings | None) -> Server:
+    """Return a server of the application that does not run yet."""
     # The gateway refuses long heads itself, with a reason; websockets has no other way to be told.
     http11.MAX_LINE_LENGTH, http11.MAX_NUM_HEADERS = HEADER_LINE_BYTES, HEADERS
     config = uvicorn.Config(
@@ -190,4 +204,4 @@ def run(application: Application, listener: socket.socket, pings: Pings | None) 
         log_config=None,
         log_level="critical",  # the guard has logged what the application did wrong
     )
-    Server(config).run([listener])
+    return Server(config)

@@ -6,7 +6,13 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from orchestrator.server.gathering import Gathering
-from orchestrator.server.limits import HEAD_SECONDS, HEAD_TIMEOUT, HEAD_TOO_LARGE, HEADERS_BYTES
+from orchestrator.server.limits import (
+    FIRST_HEAD_SECONDS,
+    HEAD_SECONDS,
+    HEAD_TIMEOUT,
+    HEAD_TOO_LARGE,
+    HEADERS_BYTES,
+)
 
 
 class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two classes, whichever is installed
@@ -15,6 +21,7 @@ class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two cl
     _head: asyncio.TimerHandle | None = None
     _head_bytes = 0  # received of a head that is not complete
     _upgraded = False
+    _ending = False
 
     def connection_made(self, transport: Any) -> None:
         """Gather what is written, that of a WebSocket too, and begin to wait for the first head."""
@@ -29,6 +36,8 @@ class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two cl
     def data_received(self, data: bytes) -> None:
         """Take in what the client sent: part of a head, or of a request that is being served."""
         super().data_received(data)
+        if self._ending and self.cycle is not None:
+            self.cycle.keep_alive = False
         if self.cycle is not None and not self.cycle.response_complete:
             self._have_head()
         elif not self._upgraded and not self.transport.is_closing():
@@ -44,6 +53,14 @@ class Http(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two cl
         self._have_head()
         self._upgraded = True
         super().handle_websocket_upgrade(*args)
+
+    def shutdown(self) -> None:
+        """End when the response that is under way is over, or at once; but a first request is waited for."""
+        if self.cycle is None and not self._ending:
+            self._ending = True
+            self.loop.call_later(FIRST_HEAD_SECONDS, self.shutdown)
+        else:
+            super().shutdown()
 
     def _wait_for_head(self) -> None:
         if self._head is None:

@@ -1,6 +1,10 @@
-"""python -m tests.faults SEED …: run seeds one after the other, each on a fleet of its own; print the table."""
+"""python -m tests.faults SEED …: run seeds one after the other, each on a fleet of its own; print the table.
+
+With `--recovery` the faults are apart, and what is measured of one has no part of another.
+"""
 
 import argparse
+import asyncio
 import os
 import pickle
 import sys
@@ -11,6 +15,7 @@ import django
 
 from tests.faults import report
 from tests.faults.schedule import KINDS
+from tests.support.cluster import Server
 
 
 def main() -> int:
@@ -19,20 +24,44 @@ def main() -> int:
     os.environ |= {"DJANGO_SETTINGS_MODULE": "orchestrator.settings", "TORPOR_SECRET_KEY": "a key for tests alone"}
     django.setup()
     from tests.faults.fleet import Fleet  # once Django is ready
-    from tests.faults.run import Outcome, run
+    from tests.faults.run import Outcome, run, run_apart
 
+    if options.rolling:
+        return _roll(options.rolling, options.server)
     outcomes: list[Outcome] = []
     for seed in options.seeds:
         directory = Path(tempfile.mkdtemp(prefix=f"torpor-faults-{seed}-"))
         with Fleet(directory, options.server) as fleet:
-            outcome = run(fleet, seed, options.faults, options.seconds, options.kinds)
+            if options.recovery:
+                outcome = run_apart(fleet, seed, options.recovery, options.kinds)
+            else:
+                outcome = run(fleet, seed, options.faults, options.seconds, options.kinds)
         outcomes.append(outcome)
         (directory / "history.pickle").write_bytes(pickle.dumps(outcome.history))
         print(f"{outcome}; logs in {directory}")
         for violation in outcome.violations:
             print(f"  {violation}")
+        for line in report.slowest(outcome.history) if options.recovery else ():
+            print(f"  {line}")
     print(report.as_markdown(report.add(report.tabulate(one.history) for one in outcomes), list(KINDS)))
     return int(any(one.violations for one in outcomes))
+
+
+def _roll(rate: float, server: Server) -> int:
+    """Restart everything once under load; return 1 if a request failed."""
+    from tests.faults.fleet import Fleet
+    from tests.faults.rolling import roll
+
+    directory = Path(tempfile.mkdtemp(prefix="torpor-rolling-"))
+    with Fleet(directory, server) as fleet:
+        rolled = asyncio.run(roll(fleet, rate))
+    print(f"{server}: {rolled}; logs in {directory}")
+    failed = [one for one in rolled.history.operations if one.outcome != "ok"]
+    for one in failed:
+        print(f"  {one}")
+    for socket in rolled.history.sockets:
+        print(f"  a socket heard {len(socket.heard)} of {socket.sent}; {socket.code} {socket.reason!r}")
+    return int(bool(failed))
 
 
 def _options() -> argparse.Namespace:
@@ -40,6 +69,13 @@ def _options() -> argparse.Namespace:
     options.add_argument("seeds", type=int, nargs="*", default=[1])
     options.add_argument("--faults", type=int, default=20)
     options.add_argument("--seconds", type=float, default=100.0)
+    options.add_argument("--recovery", type=int, metavar="ROUNDS", help="each kind so often, one fault at a time")
+    options.add_argument(
+        "--rolling",
+        type=float,
+        metavar="RATE",
+        help="no faults: restart everything under so many requests a second",
+    )
     options.add_argument("--kinds", type=_kinds, default=(), help="separated by commas; without it, all there are")
     options.add_argument("--server", choices=("daphne", "uvicorn"), default="uvicorn")
     return options.parse_args()

@@ -64,6 +64,15 @@ class Sleeper:
     rung: float | None = None  # when it was seen awake again
 
 
+@dataclass(frozen=True, slots=True)
+class LateWrite:
+    """A write of a life that was over, carried out when the next one had begun on the same runner."""
+
+    actor_id: str
+    generation: int  # of the life that is over
+    accepted: bool
+
+
 @dataclass(slots=True)
 class Injected:
     """A fault that was carried out: `began` to `ended`, and who was hit (the processes' names)."""
@@ -83,6 +92,7 @@ class History:
     sockets: list[SocketLog] = field(default_factory=list)
     sleepers: list[Sleeper] = field(default_factory=list)
     injected: list[Injected] = field(default_factory=list)
+    late_writes: list[LateWrite] = field(default_factory=list)
     quiet_at: float = 0.0  # when everything was whole again
     ended_at: float = 0.0
 

@@ -44,9 +44,10 @@ class Injector:
         async with asyncio.TaskGroup() as group:
             for fault in faults:
                 await asyncio.sleep(max(0.0, beginning + fault.at - loop.time()))
-                group.create_task(self._inject(fault))
+                group.create_task(self.inject(fault))
 
-    async def _inject(self, fault: Fault) -> None:
+    async def inject(self, fault: Fault) -> None:
+        """Inject a fault now, and return when everything has been put right again."""
         began = time.time()
         hit = await self._action(fault)(fault)
         if hit:

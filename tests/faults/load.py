@@ -10,6 +10,7 @@ from tests.faults.desk import Desk
 from tests.faults.history import History, Sleeper
 from tests.faults.impostor import impersonate
 from tests.faults.sockets import converse
+from tests.faults.zombie import haunt
 
 ALARM_MS = (600, 3_000)
 POLL_SECONDS = 0.1
@@ -21,8 +22,11 @@ STRANGERS = "strangers"
 class Load:
     """Clients that go on until told to stop. `start` makes the actors, all of which must succeed."""
 
-    def __init__(self, urls: list[str], pools: Sequence[str], history: History, calm: float = 1.0) -> None:
+    def __init__(
+        self, urls: list[str], database_url: str, pools: Sequence[str], history: History, calm: float = 1.0
+    ) -> None:
         self._urls = urls
+        self._database_url = database_url
         self._pools = pools
         self._history = history
         self._calm = calm  # how many times the usual pauses
@@ -50,6 +54,8 @@ class Load:
         loops += [lambda actor_id=actor_id: self._nap(actor_id) for actor_id in hibernating]
         self._tasks = [asyncio.create_task(self._repeat(loop)) for loop in loops]
         self._tasks.append(asyncio.create_task(impersonate(self._urls, self.counters, self._over)))
+        haunting = haunt(self._urls, self._database_url, self._history, self._over)
+        self._tasks.append(asyncio.create_task(haunting))
         for actor_id in plain + hibernating:
             talk = converse(self._urls, self._history, actor_id, self._over, may_hibernate=actor_id in hibernating)
             self._tasks.append(asyncio.create_task(talk))

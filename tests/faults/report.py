@@ -1,14 +1,16 @@
 """What a run has shown: a row for each kind of fault, and how long it took until everybody was served again."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.faults.history import History, Injected
+from tests.faults.history import History, Injected, Operation
 
 SLOW_SECONDS = 1.0
 """A request that takes longer was affected by a fault."""
+LONG_SECONDS = 2.5
+"""A fault that is felt for longer is told of."""
 SERVED = ("call", "count", "sleep", "alarm", "create", "destroy", "last call")
 MEASURED = ("call", "last call")
 """Not those whose actor waits for its storage: an npm client waits half a minute for an answer that was lost."""
@@ -45,15 +47,32 @@ def tabulate(history: History) -> Table:
 
 def _recovery(fault: Injected, until: float, history: History) -> float:
     """Return how long after its end the last request that it had affected was over."""
-    affected = [
-        one.ended
+    ended = (one.ended for one in _affected(fault, until, history))
+    return max(0.0, max(ended, default=fault.ended) - fault.ended)
+
+
+def _affected(fault: Injected, until: float, history: History) -> list[Operation]:
+    """Return the requests that a fault has slowed down or failed."""
+    return [
+        one
         for one in history.operations
         if one.kind in MEASURED
         and fault.began - SLOW_SECONDS <= one.began < until
         and one.ended > fault.began
         and (one.outcome != "ok" or one.seconds > SLOW_SECONDS)
     ]
-    return max(0.0, max(affected, default=fault.ended) - fault.ended)
+
+
+def slowest(history: History) -> Iterator[str]:
+    """Tell, for each fault that was felt for long, of the request that was over last."""
+    faults = sorted(history.injected, key=lambda one: one.began)
+    for number, fault in enumerate(faults):
+        until = faults[number + 1].began if number + 1 < len(faults) else history.ended_at
+        last = max(_affected(fault, until, history), key=lambda one: one.ended, default=None)
+        if last is not None and last.ended - fault.ended > LONG_SECONDS:
+            sent = f"sent {last.began - fault.began:+.1f} s by web{last.web}, {last.outcome} {last.code}"
+            took = f"over {last.ended - fault.ended:.1f} s after {fault.ended - fault.began:.1f} s of"
+            yield f"{took} {fault.fault.kind} {fault.hit} at {fault.began:.1f}: {last.actor_id} {sent}"
 
 
 def add(tables: Iterable[Table]) -> Table:

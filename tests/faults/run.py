@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -14,7 +14,8 @@ from tests.faults.fleet import POOLS, Fleet
 from tests.faults.history import History
 from tests.faults.injector import Injector
 from tests.faults.load import Load
-from tests.faults.schedule import schedule
+from tests.faults.recovery import one_by_one
+from tests.faults.schedule import KINDS, schedule
 
 WARM_SECONDS = 2.0
 QUIET_SECONDS = 4.0
@@ -40,15 +41,41 @@ class Outcome:
 
     def __str__(self) -> str:
         seen = self.history
-        counts = f"{len(seen.injected)} faults, {len(seen.operations)} operations, {len(seen.sockets)} sockets"
+        counts = f"{len(seen.injected)} faults, {len(seen.operations)} operations, {len(seen.sockets)} sockets, "
+        counts += f"{len(seen.late_writes)} late writes"
         return f"seed {self.seed}: {counts}, {len(self.violations)} violations"
+
+
+Attack = Callable[[Injector, Desk, Load], Awaitable[None]]
 
 
 def run(
     fleet: Fleet, seed: int, faults: int, seconds: float, kinds: Sequence[str] = (), fewest: int = 1
 ) -> Outcome:
     """Inject so many faults within so many seconds into a fleet that is up, and judge."""
-    history = asyncio.run(_history(fleet, seed, faults, seconds, kinds))
+    drawn = schedule(seed, faults, seconds, kinds)
+    return judged(fleet, seed, lambda injector, *_: injector.carry_out(drawn), fewest)
+
+
+def run_apart(fleet: Fleet, seed: int, rounds: int, kinds: Sequence[str] = ()) -> Outcome:
+    """Inject each kind of fault so often, each fault when nobody feels the one before any more, and judge."""
+    asked = kinds or list(KINDS)
+    drawn = schedule(seed, rounds * len(asked), 0.0, asked)
+    history = History()
+    return judged(
+        fleet,
+        seed,
+        lambda injector, desk, load: one_by_one(injector, desk, history, load.callable, drawn),
+        history=history,
+    )
+
+
+def judged(
+    fleet: Fleet, seed: int, attack: Attack, fewest: int = 1, history: History | None = None, calm: float = 1.0
+) -> Outcome:
+    """Load a fleet while it is attacked, let it come to rest, and judge."""
+    history = history or History()
+    asyncio.run(_load(fleet, history, attack, calm))
     with fleet.database() as database:
         _wait_until_settled(database)
         journals = [
@@ -63,20 +90,18 @@ def run(
     return Outcome(seed, history, check(Evidence(history, facts, journals, pids, fewest, ended)))
 
 
-async def _history(fleet: Fleet, seed: int, faults: int, seconds: float, kinds: Sequence[str]) -> History:
-    history = History()
+async def _load(fleet: Fleet, history: History, attack: Attack, calm: float) -> None:
     async with Desk(fleet.urls, history) as desk:
-        load = Load(fleet.urls, POOLS, history)
+        load = Load(fleet.urls, fleet.direct_url, POOLS, history, calm)
         await load.start(desk)
         await asyncio.sleep(WARM_SECONDS)
-        await Injector(fleet, history).carry_out(schedule(seed, faults, seconds, kinds))
+        await attack(Injector(fleet, history), desk, load)
         await asyncio.sleep(QUIET_SECONDS)
         await load.stop()
         history.quiet_at = time.time()
         for web in range(len(fleet.urls)):
             await asyncio.to_thread(fleet.cluster.wait_healthy, web)
         await load.last_calls()
-    return history
 
 
 def _wait_until_settled(database: psycopg.Connection) -> None:

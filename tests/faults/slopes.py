@@ -9,8 +9,9 @@ WARM_UP = 0.3
 
 @dataclass(frozen=True)
 class Slope:
-    """How a figure went: its first and last value, its highest, and how much it grows in an hour."""
+    """How a figure went: for how long, its first and last value, its highest, and how much it grows in an hour."""
 
+    seconds: float
     first: float
     last: float
     highest: float
@@ -25,4 +26,5 @@ def slope(samples: Sequence[tuple[float, float]]) -> Slope:
     middle = sum(values) / len(kept)
     spread = sum((at - middle_s) ** 2 for at, _ in kept)
     rise = sum((at - middle_s) * (value - middle) for at, value in kept)
-    return Slope(values[0], values[-1], max(values), rise / spread * 3600 if spread else 0.0)
+    seconds = kept[-1][0] - kept[0][0]
+    return Slope(seconds, values[0], values[-1], max(values), rise / spread * 3600 if spread else 0.0)

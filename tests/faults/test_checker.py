@@ -11,7 +11,7 @@ from tests.faults.checker.operations import check_operations
 from tests.faults.checker.rows import check_rows
 from tests.faults.checker.sockets import check_sockets
 from tests.faults.facts import Facts
-from tests.faults.history import History, Injected, Operation, Sleeper, SocketLog
+from tests.faults.history import History, Injected, LateWrite, Operation, Sleeper, SocketLog
 from tests.faults.schedule import Fault
 
 T = 1_800_000_000.0
@@ -106,6 +106,15 @@ def test_operations_that_keep_the_promises_pass(evidence):
 )
 def test_operations_that_break_one_are_told(told, evidence):
     assert [one for one in check_operations(evidence) if one.startswith(told)]
+
+
+def test_a_write_into_the_next_life_is_told_and_one_that_was_refused_is_not():
+    evidence = seen()
+    evidence.history.late_writes.append(LateWrite("a", 0, accepted=False))
+    assert list(check_operations(evidence)) == []
+    evidence.history.late_writes.append(LateWrite("a", 0, accepted=True))
+    (told,) = check_operations(evidence)
+    assert told.startswith("I12: a life that was over")
 
 
 # Alarms

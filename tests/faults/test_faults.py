@@ -45,9 +45,10 @@ def test_faults_of_every_sort_break_no_promise(fleet):
 
 
 def test_everything_is_restarted_in_turn_and_no_request_fails(fleet, record_property):
-    history = asyncio.run(roll(fleet, RATE))
-    record_property("requests", len(history.operations))
-    print("requests while everything was restarted:", len(history.operations))
+    rolled = asyncio.run(roll(fleet, RATE))
+    record_property("rolled", str(rolled))
+    print("while everything was restarted:", rolled)
+    history = rolled.history
     assert [one for one in history.operations if one.outcome != "ok"] == []
     assert len(history.operations) > 10 * RATE
     for socket in history.sockets:

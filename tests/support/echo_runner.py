@@ -68,7 +68,7 @@ class EchoRunner(ScriptedRunner):
         else:
             await super()._take_in(message)
 
-    async def _obey(self, command: CommandWrapper) -> None:
+    async def obey(self, command: CommandWrapper) -> None:
         actor_id = command.checkpoint.actor_id
         if isinstance(command.inner, CommandStartActor):
             await self._restore(actor_id, command.inner)
@@ -76,7 +76,7 @@ class EchoRunner(ScriptedRunner):
             for book in self.books.values():
                 if book.actor_id == actor_id:
                     book.awake = False
-        await super()._obey(command)
+        await super().obey(command)
 
     async def _restore(self, actor_id: str, start: CommandStartActor) -> None:
         listed = {(pair.gateway_id, pair.request_id) for pair in start.hibernating_requests}

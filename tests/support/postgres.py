@@ -92,14 +92,18 @@ class Postgres(Child):
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return url(self.directory, name)
 
-    def copy(self, source: str, target: str) -> None:
-        """Dump a database and restore it into another one, which is empty."""
+    def dump(self, name: str) -> bytes:
+        """Return a database as `pg_dump` writes it, taken while it is in use."""
+        return subprocess.run([*self._tool("pg_dump", name), "-Fc"], capture_output=True, check=True).stdout
+
+    def restore(self, name: str, dump: bytes) -> None:
+        """Put what was dumped into a database that is empty."""
+        subprocess.run([*self._tool("pg_restore", name), "--exit-on-error"], input=dump, check=True)
+
+    def _tool(self, program: str, database: str) -> list[str]:
         programs = _programs()
         assert programs is not None, MISSING
-        at = ["-h", str(self.directory), "-U", USER, "-d"]
-        dump = subprocess.run([str(programs / "pg_dump"), *at, source, "-Fc"], capture_output=True, check=True)
-        restore = [str(programs / "pg_restore"), *at, target, "--exit-on-error"]
-        subprocess.run(restore, input=dump.stdout, check=True)
+        return [str(programs / program), "-h", str(self.directory), "-U", USER, "-d", database]
 
     def _address(self, database: str) -> str:
         return conninfo.make_conninfo(host=str(self.directory), user=USER, dbname=database)

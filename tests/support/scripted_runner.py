@@ -240,6 +240,24 @@ class ScriptedRunner:
             one for message in self.received if isinstance(message, ToClientCommands) for one in message.commands
         ]
 
+    async def obey(self, command: CommandWrapper) -> None:
+        """Do as it is told."""
+        actor_id, generation = command.checkpoint.actor_id, command.checkpoint.generation
+        match command.inner:
+            case CommandStartActor():
+                self.lives[actor_id] = generation
+                self._history[actor_id] = []
+                self._indexes[actor_id] = -1
+                self.started.append((actor_id, generation))
+                await self.say(actor_id, RUNNING)
+            case CommandStopActor():
+                if self.lives.get(actor_id) != generation:
+                    return
+                await self.say(actor_id, STOPPED)
+                self.stopped.append((actor_id, generation))
+                del self.lives[actor_id]
+                del self._history[actor_id]
+
     def forget(self) -> None:
         """Lose everything, as a restarted process does that keeps its key."""
         self.lives.clear()
@@ -264,7 +282,7 @@ class ScriptedRunner:
                 await self.send(ToServerPong(ts))
             case ToClientCommands(commands) if self.obeys:
                 for command in commands:
-                    await self._obey(command)
+                    await self.obey(command)
             case ToClientAckEvents(checkpoints):
                 for one in checkpoints:
                     kept = self._history.get(one.actor_id, [])
@@ -281,23 +299,6 @@ class ScriptedRunner:
         self.runner_id = runner_id
         if events := tuple(event for history in self._history.values() for event in history):
             await self.send(ToServerEvents(events))
-
-    async def _obey(self, command: CommandWrapper) -> None:
-        actor_id, generation = command.checkpoint.actor_id, command.checkpoint.generation
-        match command.inner:
-            case CommandStartActor():
-                self.lives[actor_id] = generation
-                self._history[actor_id] = []
-                self._indexes[actor_id] = -1
-                self.started.append((actor_id, generation))
-                await self.say(actor_id, RUNNING)
-            case CommandStopActor():
-                if self.lives.get(actor_id) != generation:
-                    return
-                await self.say(actor_id, STOPPED)
-                self.stopped.append((actor_id, generation))
-                del self.lives[actor_id]
-                del self._history[actor_id]
 
     def _requested(self, request: Request) -> None:
         self.requests.append(request)

@@ -33,6 +33,7 @@ def check_operations(evidence: Evidence) -> Iterator[str]:
     yield from _check_destroyed(evidence)
     yield from _check_keys(evidence)
     yield from _check_counts(evidence)
+    yield from _check_late_writes(evidence)
     yield from _check_alarms(evidence)
     yield from _check_enough(evidence)
 
@@ -97,6 +98,12 @@ def _check_counts(evidence: Evidence) -> Iterator[str]:
         kept = int(bytes(stored.get(actor_id, b"0")))
         if kept < (one.value or 0):
             yield f"I12: an acknowledged write was lost: {one}, and {kept} is stored"
+
+
+def _check_late_writes(evidence: Evidence) -> Iterator[str]:
+    for one in evidence.history.late_writes:
+        if one.accepted:
+            yield f"I12: a life that was over has written into the next one: {one}"
 
 
 def _check_alarms(evidence: Evidence) -> Iterator[str]:

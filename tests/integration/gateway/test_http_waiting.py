@@ -75,7 +75,7 @@ async def test_a_request_to_an_actor_that_stops_just_now_waits_for_its_next_life
     waiting = get(client, actor_id)
     await eventually(lambda: run_db(lambda: "wake" in str(signals("actors", actor_id)) or woken(actor_id)))
     runner.obeys = True
-    await runner._obey(stop)
+    await runner.obey(stop)
     answer = await waiting
     assert (answer.status_code, answer.json()["generation"]) == (200, 1)
     assert len(runner.requests) == 2

@@ -9,6 +9,7 @@ from orchestrator.db import run_db
 from orchestrator.redis import get_redis
 from runners.models import Runner
 from runners.protocol.messages import (
+    ToClientPing,
     ToClientRequestAbort,
     ToClientTunnelMessage,
     ToServerResponseStart,
@@ -129,16 +130,44 @@ async def test_a_runner_may_come_back_to_another_process_than_it_left(
     assert runner.started == [(actor_id, 0)]
 
 
-async def test_a_request_whose_answer_a_lost_link_may_have_taken_is_refused_at_once(
-    worker, runner, client, namespace, held
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_whose_answer_a_lost_link_may_have_taken_is_repeated_if_it_is_safe_else_refused_at_once(
+    worker, runner, client, namespace, held, method
 ):
     runner.answer = never
     actor_id = await running_actor(namespace)
-    waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
+    waiting = asyncio.create_task(client.request(method, f"/gateway/{actor_id}"))
     await runner.take_request()
     get_redis().client_kill_filter(_type="pubsub")
-    assert refusal(await waiting) == (503, "guard.tunnel_response_closed")
+    if method == "GET":
+        await (await runner.take_request()).answer(b"again")
+        assert (await waiting).content == b"again"
+    else:
+        assert refusal(await waiting) == (503, "guard.tunnel_response_closed")
+    assert len(runner.requests) == (2 if method == "GET" else 1)
     assert held() == NOTHING
-    waiting = asyncio.create_task(client.get(f"/gateway/{actor_id}"))
-    await (await runner.take_request()).answer(b"again")
-    assert (await waiting).content == b"again"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_whose_answer_a_dead_process_may_have_taken_is_repeated_or_refused_once_its_runner_is_back(
+    worker, runner, client, namespace, held, env, method
+):
+    """Also if it is proven to have arrived: nobody knows what the dead process had heard."""
+    env(runner_ping_interval_ms=50, gateway_proof_ms=300, gateway_retry_pause_ms=0)
+    runner.answer = never
+    actor_id = await running_actor(namespace)
+    waiting = asyncio.create_task(client.request(method, f"/gateway/{actor_id}"))
+    await runner.take_request()
+    for _ in range(3):
+        await runner.take(ToClientPing)
+    await runner.drop()
+    await eventually(_socket_is_away)
+    assert not waiting.done()
+    await run_db(Runner.objects.update, socket_id="of a process that was killed")
+    await runner.connect()
+    if method == "GET":
+        await (await runner.take_request()).answer(b"again")
+        assert (await waiting).content == b"again"
+    else:
+        assert refusal(await waiting) == (503, "guard.tunnel_response_closed")
+    assert held() == NOTHING

@@ -7,8 +7,10 @@ import pytest
 from gateway import lane
 from gateway.hub import open_hub
 from orchestrator.bus import get_bus
+from orchestrator.db import run_db
 from orchestrator.redis import get_redis
 from runners import channel
+from runners.models import Runner
 from runners.protocol.messages import ToClientWebSocketMessage
 from tests.support.gateway import NOTHING
 from tests.support.live import running_actor
@@ -188,6 +190,34 @@ async def test_a_runner_may_come_back_to_another_process(sleeper, engine_url, ot
         await socket.ack(number)
         await socket.send("ok")
         assert await client.recv() == "ok"
+
+
+async def bereave(runner, url):
+    """Have the runner leave as if its process had died: this one does not hear of the end of its socket."""
+    hub = open_hub()
+    name = channel.gateway_channel(hub.gateway_id)
+    get_bus().unsubscribe(name, hub._on_bus)
+    await runner.drop()
+    await eventually(lambda: run_db(Runner.objects.filter(socket_id="").exists))
+    await get_bus().subscribe(name, hub._on_bus)
+    runner.url = url
+
+
+async def test_a_runner_whose_process_has_died_loses_its_sockets_when_it_comes_to_this_one(both, engine_url):
+    client, socket = both
+    await bereave(socket.runner, ScriptedRunner(engine_url).url)
+    await socket.runner.connect()
+    assert await refused(client) == (1011, "guard.websocket_tunnel_lost")
+
+
+async def test_and_those_that_may_hibernate_say_again_what_it_may_not_have_heard(sleeper, engine_url):
+    client, socket = sleeper
+    await client.send("1")
+    assert await socket.take_text() == "1"
+    await bereave(socket.runner, ScriptedRunner(engine_url).url)
+    await socket.runner.connect()
+    await client.send("2")
+    assert [await socket.take_text() for _ in range(2)] == ["1", "2"]
 
 
 async def test_two_gateways_have_a_client_each_of_one_actor(runner, actor_id, engine_url, other_web):

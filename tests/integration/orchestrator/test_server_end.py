@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -67,6 +68,44 @@ async def test_an_idle_server_ends_at_once(server: str, tmp_path: Path, number: 
             await kept_alive.readuntil(b"{")
             assert await end(served, number) < 4
         assert served.output().splitlines() == ["served"]
+
+
+REQUEST = b"GET /journal HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def test_whoever_has_connected_before_the_end_may_ask_and_is_answered(server: str, tmp_path: Path) -> None:
+    with running(server, tmp_path) as served:
+        served.get("/journal")  # it has begun
+        async with served.talk(b"") as (reader, writer):
+            os.kill(served.pid, signal.SIGTERM)
+            await until(lambda: not listens(served.port))
+            writer.write(REQUEST)
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        assert await asyncio.to_thread(served.wait) == 0
+
+
+async def test_connections_that_wait_to_be_accepted_at_the_end_are_served(server: str, tmp_path: Path) -> None:
+    with running(server, tmp_path) as served:
+        served.get("/journal")
+        with ExitStack() as stack:
+            served.freeze()
+            clients = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(50)
+            ]
+            for client in clients:
+                client.sendall(REQUEST)
+            os.kill(served.pid, signal.SIGTERM)
+            served.thaw()
+            answers = [await asyncio.to_thread(client.recv, 12) for client in clients]
+        assert set(answers) == {b"HTTP/1.1 200"}
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 async def test_what_does_not_end_is_cut_off_after_a_while(server: str, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from orchestrator.bus import get_bus
 from orchestrator.db import run_db
 from orchestrator.redis import get_redis
 from runners import channel
-from runners.conversation import PONG_SECONDS
 from runners.models import Runner
 from runners.protocol.messages import (
     CommandStartActor,
@@ -251,20 +250,22 @@ async def start_by_hand(runner, namespace):
     return await starting
 
 
-async def test_gateways_are_told_when_the_process_of_a_runners_last_socket_died(worker, host, namespace):
+async def test_gateways_are_told_when_a_runner_is_back_and_whether_its_last_socket_gave_an_account(
+    worker, host, namespace
+):
     runner = await host()
     actor_id = await running_actor(namespace, pool_name="pool")
     told = asyncio.Queue()
     await get_bus().subscribe(channel.actor_channel(actor_id), told.put_nowait)
-    await runner.drop()
-    await eventually(lambda: run_db(Runner.objects.filter(pk=runner.runner_id, socket_id="").first))
-    await runner.connect()  # that one had given an account of itself
-    await runner.drop()
-    await eventually(lambda: run_db(Runner.objects.filter(pk=runner.runner_id, socket_id="").first))
-    await run_db(Runner.objects.filter(pk=runner.runner_id).update, socket_id="of a process that was killed")
-    await runner.connect()
-    async with asyncio.timeout(SOON_S):
-        news = json.loads(await told.get())
-    assert (news["m"], news["runner"]) == ("unproven", runner.runner_id)
-    assert 0 < news["seconds"] < SOON_S + PONG_SECONDS
+    away = Runner.objects.filter(pk=runner.runner_id, socket_id="")
+    for untold in (False, True):
+        await runner.drop()
+        await eventually(lambda: run_db(away.exists))
+        if untold:
+            await run_db(away.update, socket_id="of a process that was killed")
+        await runner.connect()
+        async with asyncio.timeout(SOON_S):
+            news = json.loads(await told.get())
+        assert (news["m"], news["runner"], news["untold"]) == ("returned", runner.runner_id, untold)
+        assert 0 < news["seconds"] < SOON_S
     assert told.empty()

@@ -141,13 +141,13 @@ def test_an_older_row_changes_nothing():
     assert watch.route is None
 
 
-def test_exchanges_with_a_runner_whose_socket_died_without_a_word_are_in_doubt():
+def test_exchanges_are_told_when_their_runner_has_come_back():
     watch = watch_with(ready(1))
-    doubts = []
+    told = []
     for runner_id in ("r", "s"):
-        doubt = lambda seconds, who=runner_id: doubts.append((who, seconds))  # noqa: E731
-        watch.join(Exchange(Route(runner_id, 1), 0.0, [].append, doubt))
+        returned = lambda seconds, *, untold, who=runner_id: told.append((who, seconds, untold))  # noqa: E731
+        watch.join(Exchange(Route(runner_id, 1), 0.0, [].append, returned))
     watch.join(Exchange(Route("r", 1), 0.0, [].append))  # a WebSocket, which finds out by itself
-    watch.hear(json.dumps({"m": "unproven", "runner": "r", "seconds": 4.5}).encode())
-    assert doubts == [("r", 4.5)]
+    watch.hear(json.dumps({"m": "returned", "runner": "r", "seconds": 0.5, "untold": True}).encode())
+    assert told == [("r", 0.5, True)]
     assert watch.route == Route("r", 1)
