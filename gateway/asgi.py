@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from channels.routing import ChannelNameRouter
-
 from gateway.errors import NoRoute
 from gateway.http import GatewayRequest
 from gateway.routing import PREFIX, Destination, destination, offered_target, selected
@@ -14,8 +12,6 @@ from orchestrator.consumers import LeanConsumer, Receive, Send
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
 from runners.consumers import RunnerSocket
-from runners.pool_tasks import CONNECTORS
-from runners.serverless import Connector
 
 
 class GatewayRouter:
@@ -32,7 +28,6 @@ class GatewayRouter:
         self._runner_page = RunnerPage.as_asgi()
         self._socket = GatewaySocket.as_asgi()
         self._refusal = SocketRefusal.as_asgi()
-        self._background = ChannelNameRouter({CONNECTORS: Connector.as_asgi()})
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -41,8 +36,6 @@ class GatewayRouter:
     def _choose(self, scope: dict[str, Any]) -> Any:
         if scope["type"] == "http":
             return self._choose_http(scope)
-        if scope["type"] == "channel":
-            return self._background
         if scope["type"] != "websocket":
             return self._api
         if (own := self._sockets.get(scope["path"])) is not None:

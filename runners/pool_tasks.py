@@ -22,7 +22,7 @@ from orchestrator.workflow.pump import Batch, Workflow, advance, register
 from runners import pool
 from runners.codec import decode_pool_signal, knows_pool_signal
 from runners.models import Runner, RunnerConfig, ServerlessConnection
-from runners.polls import polls_due
+from runners.poll_claims import polls_due
 from runners.pools import count_demand
 
 POOLS = "pools"

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import redis
+from channels.routing import ChannelNameRouter
 from django.conf import settings
 from django.db import connection
 
@@ -27,6 +28,7 @@ from runners import claims, polls
 from runners.claims import Claimed
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.outbound import make_client
+from runners.poll_claims import claim_polls
 from runners.pool_tasks import CONNECTORS
 from runners.sse import EventStream, EventTooLong
 from runners.start_request import (
@@ -121,7 +123,7 @@ class Connector(LeanConsumer):
             for request in await run_db(claims.claim, connector_id=self._id, limit=room):
                 task = asyncio.create_task(self._hold(request))
                 self._streams[request.id] = _Stream(request.pool_id, task)
-        for config in await run_db(polls.claim_polls, limit=POLLS_AT_ONCE):
+        for config in await run_db(claim_polls, limit=POLLS_AT_ONCE):
             task = asyncio.create_task(run_db_in(self._pollers, _poll, config))
             self._polls.add(task)
             task.add_done_callback(self._polled)
@@ -227,3 +229,7 @@ async def _excerpt(answer: httpx.Response) -> str:
                 if len(read) >= BODY_BYTES:
                     break
     return read[:BODY_BYTES].decode("utf-8", "replace")
+
+
+background = ChannelNameRouter({CONNECTORS: Connector.as_asgi()})
+"""The ASGI application of background consumers."""

@@ -99,8 +99,8 @@ async def connector() -> AsyncIterator[asyncio.Task[None]]:
     """Run a connector as Channels' worker does: a consumer that is given what comes for its channel."""
     from channels.layers import get_channel_layer
 
-    from orchestrator.asgi import application
     from runners.pool_tasks import CONNECTORS
+    from runners.serverless import background
 
     hints: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     hints.put_nowait({"type": "look"})
@@ -114,7 +114,7 @@ async def connector() -> AsyncIterator[asyncio.Task[None]]:
         raise AssertionError("a connector answers nobody")
 
     listener = asyncio.create_task(listen())
-    consumer = asyncio.create_task(application({"type": "channel", "channel": CONNECTORS}, hints.get, send))
+    consumer = asyncio.create_task(background({"type": "channel", "channel": CONNECTORS}, hints.get, send))
     try:
         yield consumer
     finally:

@@ -26,6 +26,7 @@ class Command(BaseCommand):
     """Posts what is due, every 50 ms, and sweeps what is overdue, every second. Any number may run."""
 
     help = "Signal what is due and what is overdue, until told to stop."
+    requires_system_checks = []  # they load all views, which only web processes need; those check
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT."""

@@ -6,10 +6,10 @@ import pytest
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 
-from orchestrator.asgi import application
 from orchestrator.db import run_db
 from orchestrator.redis import get_redis
 from orchestrator.workflow import echo
+from runners.serverless import background
 from tests.support.web import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,7 +49,7 @@ async def test_a_connector_answers_when_it_is_asked(namespace):
     messages: asyncio.Queue[dict] = asyncio.Queue()
     messages.put_nowait({"type": "echo"})
     scope = {"type": "channel", "channel": "serverless"}
-    connector = asyncio.create_task(application(scope, messages.get, None))
+    connector = asyncio.create_task(background(scope, messages.get, None))
     assert await eventually(lambda: run_db(echo.age_seconds, "serverless")) < echo.KEPT_MS
     connector.cancel()
     await asyncio.gather(connector, return_exceptions=True)
