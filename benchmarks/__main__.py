@@ -53,13 +53,21 @@ async def _measure(benches: list[Bench], rows: list[str], rounds: int, results: 
                 if not bench.is_ours and row in ONLY_OURS:
                     continue
                 print(f"round {number + 1}: {row}, {bench.engine.server}", file=sys.stderr)
-                figures = Figures.of(await ROWS[row](bench))
-                results.setdefault((row, bench.engine.server), []).append(figures)
+                try:
+                    async with asyncio.timeout(ROW_SECONDS):
+                        figures = Figures.of(await ROWS[row](bench))
+                except TimeoutError:
+                    print(f"left out: not done after {ROW_SECONDS:g} s", file=sys.stderr)
+                else:
+                    results.setdefault((row, bench.engine.server), []).append(figures)
                 await asyncio.sleep(PAUSE_SECONDS)
 
 
 PAUSE_SECONDS = 0.2
 """Between two rows, so that what the first left behind (acks, arrows) is not counted as the second's."""
+
+ROW_SECONDS = 60.0
+"""An engine that has not finished a row after this does without it in that round."""
 
 
 def _options() -> argparse.Namespace:

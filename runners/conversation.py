@@ -180,11 +180,20 @@ class Conversation:
             self._take_no_more()
 
     def _take_no_more(self) -> None:
-        get_bus().unsubscribe(channel.runner_channel(self.runner_id), self._on_bus)
+        name, late = channel.runner_channel(self.runner_id), partial(self._give_late_back, self._links)
+        get_bus().unsubscribe(name, self._on_bus, late)
         sockets.let_go(self.runner_id, self)
         for gateway_id in self._links.gateways():
             forwarding.tell_standing(self.runner_id, gateway_id, self._links, Flag.GONE)
         self._links = Links()
+
+    def _give_late_back(self, links: Links, payload: bytes) -> None:
+        """Have a gateway send again what was on its way to us: Redis has told it that somebody takes it."""
+        match channel.decode(payload):
+            case channel.TunnelFrame(frame):
+                spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
+            case channel.Frames(gateway_id):
+                forwarding.tell_standing(self.runner_id, gateway_id, links, Flag.GONE)
 
     # From the runner
 

@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import hiredis
 
@@ -52,6 +53,7 @@ class Bus:
         self._early: list[tuple[bytes, bytes]] = []  # published before the first link was there
         self._early_bytes = 0
         self._subscriptions: dict[bytes, _Subscription] = {}
+        self._left: dict[bytes, Handler] = {}  # channels that Redis does not know yet to be left
         self._on_reset: list[Callable[[], None]] = []
         self._unsent_bytes = 0  # an upper bound of pending_bytes, cheap enough to keep per message
 
@@ -139,11 +141,15 @@ class Bus:
             self._take_off(subscription, handler)
             raise
 
-    def unsubscribe(self, channel: str, handler: Handler) -> None:
-        """Take a handler off once; one that is not there is no error."""
+    def unsubscribe(self, channel: str, handler: Handler, late: Handler | None = None) -> None:
+        """Take a handler off once; one that is not there is no error.
+
+        `late` is called with what is still on its way to the channel when the last handler leaves it: whoever
+        has published that may count on its having been taken.
+        """
         subscription = self._subscriptions.get(channel.encode())
         if subscription:
-            self._take_off(subscription, handler)
+            self._take_off(subscription, handler, late)
 
     def on_reset(self, callback: Callable[[], None]) -> None:
         """Have `callback` called each time a lost link and all its subscriptions are back."""
@@ -217,7 +223,7 @@ class Bus:
         reply.add_done_callback(lambda reply: _answer(subscription, reply))
         return reply
 
-    def _take_off(self, subscription: _Subscription, handler: Handler) -> None:
+    def _take_off(self, subscription: _Subscription, handler: Handler, late: Handler | None = None) -> None:
         if handler not in subscription.handlers:
             return
         handlers = list(subscription.handlers)
@@ -226,13 +232,19 @@ class Bus:
         if not handlers and self._subscriptions.get(subscription.channel) is subscription:
             del self._subscriptions[subscription.channel]
             if self._link:
-                self._link.command(b"UNSUBSCRIBE", subscription.channel).add_done_callback(_look_away)
+                reply = self._link.command(b"UNSUBSCRIBE", subscription.channel)
+                if late is not None:
+                    self._left[subscription.channel] = late
+                reply.add_done_callback(partial(self._forget_left, subscription.channel, late))
+
+    def _forget_left(self, channel: bytes, late: Handler | None, reply: "asyncio.Future[object]") -> None:
+        reply.cancelled() or reply.exception()  # nobody has to look at it
+        if self._left.get(channel) is late:
+            self._left.pop(channel, None)
 
     def _deliver(self, channel: bytes, payload: bytes) -> None:
-        subscription = self._subscriptions.get(channel)
-        if subscription is None:
-            return  # it was on its way when we unsubscribed
-        for handler in subscription.handlers:
+        subscription, late = self._subscriptions.get(channel), self._left.get(channel)
+        for handler in subscription.handlers if subscription else (late,) if late else ():
             try:
                 handler(payload)
             except Exception:
@@ -272,10 +284,6 @@ def _refuse(subscription: _Subscription, why: str) -> None:
     if not subscription.confirmed.done():
         subscription.confirmed.set_exception(BusUnavailable(why))
         subscription.confirmed.exception()  # nobody has to look at it
-
-
-def _look_away(reply: "asyncio.Future[object]") -> None:
-    reply.cancelled() or reply.exception()
 
 
 def _check_buffers(reply: "asyncio.Future[object]") -> None:

@@ -143,6 +143,20 @@ async def test_a_channel_can_be_left_and_joined_within_one_turn(bus: Bus) -> Non
     assert await inbox.have(1) == [b"1"]
 
 
+async def test_what_was_on_its_way_to_a_channel_when_the_last_one_left_it_is_not_lost(bus: Bus) -> None:
+    first, second, late = Inbox(), Inbox(), Inbox()
+    await bus.subscribe("news", first)
+    await bus.subscribe("news", second)
+    bus.publish("news", b"1")
+    bus.unsubscribe("news", first, late)
+    assert await second.have(1) == [b"1"]
+    bus.publish("news", b"2")
+    bus.unsubscribe("news", second, late)
+    assert await late.have(1) == [b"2"]
+    assert await bus.publish_counted("news", b"3") == 0
+    assert not bus._left
+
+
 async def test_publish_counted_tells_how_many_processes_listen(bus: Bus, store: Valkey) -> None:
     assert await bus.publish_counted("news", b"") == 0
     async with connected(store.url) as other:

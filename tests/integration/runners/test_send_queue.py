@@ -10,10 +10,13 @@ from gateway.errors import TunnelOverloaded
 from gateway.hub import get_hub
 from orchestrator.bus import get_bus
 from orchestrator.errors import BusOverloaded
+from orchestrator.ids import new_id
 from runners import send_queue
 from runners.channel import TunnelFrame, encode, runner_channel
+from runners.connection import GoingAway
 from runners.protocol.messages import ToClientRequestStart, ToServerResponseAbort
 from runners.send_queue import SendQueue
+from runners.sockets import local_socket
 from tests.support.gateway import refusal
 from tests.support.live import running_actor
 from tests.support.web import eventually
@@ -134,4 +137,15 @@ async def test_one_that_comes_from_another_process_is_given_back(deaf):
     request_id = hub.attach(runner.runner_id, inbox)
     start = ToClientRequestStart(actor_id, "GET", "/", {}, None, stream=False)
     get_bus().publish(runner_channel(runner.runner_id), encode(TunnelFrame(hub.frame(request_id, 0, start))))
+    assert await asyncio.wait_for(inbox.kinds.get(), 5) == ToServerResponseAbort()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_one_that_is_on_its_way_as_the_socket_ends_is_given_back(host):
+    runner = await host()
+    hub, inbox = await get_hub(), Inbox()
+    request_id = hub.attach(runner.runner_id, inbox)
+    start = ToClientRequestStart(new_id(), "GET", "/", {}, None, stream=False)
+    get_bus().publish(runner_channel(runner.runner_id), encode(TunnelFrame(hub.frame(request_id, 0, start))))
+    local_socket(runner.runner_id).end(GoingAway())
     assert await asyncio.wait_for(inbox.kinds.get(), 5) == ToServerResponseAbort()
