@@ -180,6 +180,8 @@ async def mixed(bench: Bench) -> Sample:
 
 async def wake_among_many(bench: Bench) -> Sample:
     """The wake of before, with a million other sleeping actors in the table."""
+    async with _connections(bench, 0, 1) as [connection]:
+        await _put_to_sleep(bench, connection, bench.actors[:1])  # whose row is copied
     await asyncio.to_thread(bench.fill, SLEEPERS)
     return await wake(bench)
 
