@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from django.conf import settings
 
@@ -26,7 +27,6 @@ from runners.command_feed import CommandFeed
 from runners.connection import Events, Evicted, GoingAway, NotReading
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
-from runners.event_post import EventPost
 from runners.heartbeat import Allow, Heartbeat, milliseconds, now_ms
 from runners.hosted import hosted_lives
 from runners.links import Flag, Links
@@ -85,7 +85,6 @@ class Conversation:
         self._skipped = Skipped(self.runner_id)
         self._in_hand = False  # a frame of it is being dealt with, and it waits for us
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
-        self._event_post = EventPost()
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
         self._deliveries = Deliveries()
@@ -244,6 +243,7 @@ class Conversation:
                 self._heartbeat.ponged(ts_ms)
                 self._deliveries.ponged(ts_ms)
                 self._links.ponged(ts_ms)
+                self._pass_on(self._events.returned(clock.now()))
                 self._feed.ponged()
                 if not self._return_told:
                     self._return_told = True
@@ -266,12 +266,15 @@ class Conversation:
             while not self._events.room:
                 self._decided.clear()
                 await self._decided.wait()
-            for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], clock.now()):
-                if signal["report"]["t"] == "stopped":
-                    self._desk.after(actor_id, partial(self._event_post.post, actor_id, signal))
-                else:
-                    self._event_post.post(actor_id, signal)
+            self._pass_on(self._events.hear(events[first : first + EVENTS_AT_ONCE], clock.now()))
             await asyncio.sleep(0)
+
+    def _pass_on(self, letters: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        for actor_id, signal in letters:
+            if signal["report"]["t"] == "stopped":
+                self._desk.after(actor_id, partial(_post_event, actor_id, signal))
+            else:
+                _post_event(actor_id, signal)
 
     # From other processes
 
@@ -291,9 +294,6 @@ class Conversation:
                 self._feed.hear(entry)
             case channel.Processed(events):
                 self._events.processed(events)
-                for actor_id, _, _, over in events:
-                    if over:
-                        self._event_post.forget(actor_id)
                 self._decided.set()
                 if self._ack_timer is None:
                     loop = asyncio.get_running_loop()
@@ -362,3 +362,7 @@ class Conversation:
 
     def _post(self, signal: dict[str, object]) -> None:
         postman.post("runners", self.runner_id, signal)
+
+
+def _post_event(actor_id: str, signal: dict[str, Any]) -> None:
+    postman.post("actors", actor_id, signal)
