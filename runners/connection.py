@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import is_id
+from runners.channel import Life
 from runners.errors import RunnerProtocolError
 from runners.protocol import codec
 from runners.protocol.messages import (
@@ -172,8 +173,6 @@ def read_init(frame: bytes | None, version: int) -> ToServerInit:
     return replace(init, prepopulate_actor_names={n: names[n] for n in names if _is_name(n)})
 
 
-Life = tuple[str, int]
-"""Actor id, generation."""
 EventKey = tuple[str, int, int]
 """Actor id, generation, index."""
 
@@ -220,6 +219,10 @@ class Events:
         """Return the newest generation of an actor that this connection knows of; None if none that lives."""
         return self._newest.get(actor_id)
 
+    def is_followed(self, life: Life) -> bool:
+        """Say whether this connection knows of a later life of the actor."""
+        return life[1] < self._newest.get(life[0], 0)
+
     def hear(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
         """Return (actor id, signal) for each event that is not under way already.
 
@@ -227,6 +230,9 @@ class Events:
         """
         if self.silent_since is None:
             return self._take(events, now)
+        for event in events:
+            if is_id(event.checkpoint.actor_id):
+                self._outdate(event.checkpoint.actor_id, event.checkpoint.generation)
         self._early += events
         return self._take_early(now) if len(self._early) >= MAX_UNDER_WAY else []
 

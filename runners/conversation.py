@@ -7,6 +7,7 @@ through one queue.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -282,10 +283,13 @@ class Conversation:
         match channel.decode(payload):
             case channel.TunnelFrame(frame):
                 self._write_or_give_back(frame)
-            case channel.Frames(gateway_id, _, _, frames) as message:
+            case channel.Frames(gateway_id, _, _, frames, lives) as message:
+                is_new = not self._links.knows(gateway_id)
                 if self._links.take(message):
-                    for frame in frames:
-                        self._write_or_give_back(frame)
+                    for frame, life in zip(frames, lives or itertools.repeat(channel.ANY_LIFE), strict=False):
+                        self._write_or_give_back(frame, life)
+                    if is_new:  # by which it learns what we can read
+                        forwarding.tell_standing(self.runner_id, gateway_id, self._links)
                 elif self._links.is_broken(gateway_id):
                     forwarding.tell_standing(self.runner_id, gateway_id, self._links)
             case channel.Probe(gateway_id):
@@ -316,9 +320,9 @@ class Conversation:
 
     # To the runner
 
-    def _write_or_give_back(self, frame: bytes) -> None:
+    def _write_or_give_back(self, frame: bytes, life: channel.Life = channel.ANY_LIFE) -> None:
         try:
-            self.write(frame)
+            self.write(frame, life)
         except BusOverloaded:
             spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
 
@@ -327,12 +331,17 @@ class Conversation:
         """What waits to be written to the runner."""
         return self._queue.pending_bytes
 
-    def write(self, frame: bytes) -> None:
-        """Queue a tunnel frame for the runner.
+    def write(self, frame: bytes, life: channel.Life = channel.ANY_LIFE) -> None:
+        """Queue a tunnel frame for the runner, unless it is for a life that another has followed.
+
+        A gateway learns of that a moment later than the runner: what it sends in between would come before what it
+        says again to the new life. With a gap before it, npm clients close a WebSocket (PROTOCOL §5.6).
 
         Raises:
             BusOverloaded: too much waits already, as the runner does not read.
         """
+        if self._events.is_followed(life):
+            return
         self._queue.offer(frame)
         metrics.FRAMES_TO_RUNNERS.n += 1
         metrics.BYTES_TO_RUNNERS.n += len(frame)

@@ -325,6 +325,17 @@ def test_a_later_life_of_one_actor_touches_no_other_actors_acks():
     assert acks(events) == {(ACTOR, 0): 0}
 
 
+def test_a_life_is_followed_by_any_later_one_that_was_started_or_has_spoken():
+    events = Events(RUNNER)
+    assert not events.is_followed((ACTOR, 0))
+    events.start(ACTOR, 1)
+    assert [events.is_followed((ACTOR, generation)) for generation in (0, 1, 2)] == [True, False, False]
+    assert not events.is_followed((OTHER, 0))
+    events = Events(RUNNER, silent_since=NOON)
+    events.hear([event(0, generation=3)], NOON)
+    assert events.is_followed((ACTOR, 2)), "a returned runner has repeated it"
+
+
 moves = st.lists(
     st.one_of(
         st.tuples(st.just("start"), st.integers(0, 3)),
