@@ -57,6 +57,7 @@ from runners.channel import ANY_LIFE
 from runners.protocol.messages import (
     ToClientWebSocketOpen,
     ToServerTunnelMessageKind,
+    ToServerWebSocketOpen,
 )
 
 EARLY_BYTES = 1024 * 1024
@@ -237,7 +238,9 @@ class ProxiedSocket:
         if self._lane is not None:
             if self._lane.runner_id != runner_id:
                 return
-            if not self._said.is_next(index):
+            if isinstance(kind, ToServerWebSocketOpen):
+                self._said.opened(index)
+            elif not self._said.is_next(index):
                 self.tunnel_broken()
             self._do(self._tunnel.from_runner(kind))
         elif self._tunnel.phase in (Phase.HIBERNATING, Phase.LEAVING):

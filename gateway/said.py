@@ -20,10 +20,16 @@ class Said:
         """Take note that the runner's connection has ended."""
         self._interrupted = True
 
+    def opened(self, index: int) -> None:
+        """Take the first message, which accepts the WebSocket."""
+        self._last = index
+
     def is_next(self, index: int) -> bool:
         """Take the next message; False if one before it is missing.
 
-        Only the first after an interruption is looked at. 0 tells nothing: npm clients say it when in doubt.
+        Only the first after an interruption is looked at, and in a later life than the one that has accepted the
+        WebSocket not before a number is known: clients count on, or begin at 0. Any other 0 tells nothing: npm
+        clients say it when in doubt.
         """
         last, self._last = self._last, index or None
         interrupted, self._interrupted = self._interrupted, False

@@ -30,5 +30,13 @@ def test_only_the_first_after_an_interruption_is_looked_at():
     assert said(1, 2, 9, 20, interrupted_before=2) == [True] * 4
 
 
+def test_nothing_is_missing_only_if_1_follows_the_open():
+    for first, is_whole in ((1, True), (2, False)):
+        log = Said()
+        log.opened(0)
+        log.interrupted()
+        assert log.is_next(first) == is_whole
+
+
 def test_a_life_that_has_said_nothing_may_begin_with_any_number():
     assert said(17, interrupted_before=17) == [True]
