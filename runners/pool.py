@@ -97,10 +97,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The endpoint answered 200 with a stream."""
+    """The endpoint answered 200 with a stream. `at`: when, as it may be told a little later; None: just now."""
 
     request_id: str
     status: int
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +167,12 @@ def hear(state: State, signal: Signal, config: Config, now: datetime) -> tuple[S
             return state, []
         case Retry():
             return replace(state, retry_at=None), []
-        case Opened(request_id, status):
+        case Opened(request_id, status, at):
             request = state.requests.get(request_id)
             if request is None or request.state is not RequestState.STARTING:
                 return state, []
-            return _with(state, replace(request, state=RequestState.OPEN, status=status, opened_at=now)), []
+            opened_at = min(at or now, now)
+            return _with(state, replace(request, state=RequestState.OPEN, status=status, opened_at=opened_at)), []
         case Ready(request_id, runner_id):
             return _ready(state, request_id, runner_id, now)
         case Ended(request_id, error, status):

@@ -17,13 +17,13 @@ from channels.routing import ChannelNameRouter
 from django.conf import settings
 from django.db import connection
 
-from orchestrator import VERSION
+from orchestrator import VERSION, clock
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db, run_db_in
 from orchestrator.ids import new_id
 from orchestrator.tokens import ticket
 from orchestrator.workflow import echo
-from orchestrator.workflow.mailbox import postman
+from orchestrator.workflow.mailbox import Signal, postman
 from runners import claims, polls
 from runners.claims import Claimed
 from runners.models import RunnerConfig, ServerlessConnection
@@ -48,6 +48,8 @@ POOLS = "pools"
 State = ServerlessConnection.State
 LOOK_SECONDS = 1.0
 """How often claims are renewed and rows looked at, hint or not."""
+OPENED_SECONDS = 0.1
+"""That a stream is open is told with the name of its runner, or by itself if that has not come after so long."""
 EXCERPT_SECONDS = 10.0
 """How long the beginning of a refusal is waited for."""
 POLLS_AT_ONCE = 8
@@ -60,8 +62,13 @@ class _Stream:
 
     pool_id: str
     task: asyncio.Task[None]
-    ready: dict[str, Any] | None = None  # the signal that names its runner
+    opened: Signal | None = None  # what is told when the endpoint has answered
+    ready: Signal | None = None  # what is told when it has named its runner
     ours: bool = True  # else another connector has it, or may have it
+
+    def story(self) -> list[Signal]:
+        """Return what there is to tell of it so far."""
+        return [signal for signal in (self.opened, self.ready) if signal is not None]
 
 
 class Connector(LeanConsumer):
@@ -71,7 +78,7 @@ class Connector(LeanConsumer):
         super().__init__(*args, **kwargs)
         self._id = new_id()
         self._streams: dict[str, _Stream] = {}  # by request
-        self._over: dict[str, tuple[str, list[dict[str, Any]]]] = {}  # by request: pool, what to tell it
+        self._over: dict[str, tuple[str, list[Signal]]] = {}  # by request: pool, what to tell it
         self._polls: set[asyncio.Task[None]] = set()
         self._pollers = ThreadPoolExecutor(POLLS_AT_ONCE, thread_name_prefix="poll")
         self._hint = asyncio.Event()
@@ -147,16 +154,16 @@ class Connector(LeanConsumer):
                 del self._over[id_]
         for id_, stream in self._streams.items():
             if stream.ready is not None and states.get(id_) in (State.STARTING, State.OPEN):
-                self._tell(stream.pool_id, stream.ready)
+                self._tell(stream.pool_id, *stream.story())
 
-    def _tell(self, pool_id: str, *signals: dict[str, Any]) -> None:
+    def _tell(self, pool_id: str, *signals: Signal) -> None:
         for signal in signals:
             postman.post(POOLS, pool_id, signal)
 
     async def _hold(self, request: Claimed) -> None:
         """Send the request and hold its stream to the end; then tell the pool how it went."""
         stream = self._streams[request.id]
-        ended: dict[str, Any] = {"t": "ended", "request_id": request.id}
+        ended: Signal = {"t": "ended", "request_id": request.id}
         try:
             await self._receive_stream(request, stream)
         except StartFailed as failure:
@@ -170,9 +177,9 @@ class Connector(LeanConsumer):
             if self._streams.get(request.id) is stream:
                 del self._streams[request.id]
             if stream.ours:
-                signals = [ended] if stream.ready is None else [stream.ready, ended]
+                signals = [*stream.story(), ended]
                 self._over[request.id] = (request.pool_id, signals)
-                self._tell(request.pool_id, ended)
+                self._tell(request.pool_id, *signals)
 
     async def _receive_stream(self, request: Claimed, stream: _Stream) -> None:
         headers = start_headers(
@@ -190,7 +197,7 @@ class Connector(LeanConsumer):
         async with self._client.stream("GET", start_url(request.url), headers=sent) as answer:
             body = await _excerpt(answer) if answer.status_code != 200 else ""
             check_answer(answer.status_code, answer.headers.get("content-type", ""), body)
-            self._tell(request.pool_id, {"t": "opened", "request_id": request.id, "status": answer.status_code})
+            self._is_open(request, stream, answer.status_code)
             events = EventStream()
             async for piece in answer.aiter_raw():
                 if stream.ready is not None:
@@ -202,13 +209,24 @@ class Connector(LeanConsumer):
                 if messages:
                     await self._is_ready(request, stream, messages[0])
 
+    def _is_open(self, request: Claimed, stream: _Stream, status: int) -> None:
+        """Tell the pool of it a moment later, as most runners are named by then."""
+        opened: Signal = {"t": "opened", "request_id": request.id, "status": status}
+        stream.opened = opened | {"at": clock.now().isoformat()}
+
+        def tell() -> None:
+            if stream.ready is None and not stream.task.done():
+                self._tell(request.pool_id, *stream.story())
+
+        asyncio.get_running_loop().call_later(OPENED_SECONDS, tell)
+
     async def _is_ready(self, request: Claimed, stream: _Stream, message: str) -> None:
         """Take the runner's name out of the first message and tell the pool."""
         runner_id = read_init(message)
         if not await run_db(claims.is_runner_of, pool_id=request.pool_id, runner_id=runner_id):
             raise invalid_payload("no runner of this pool", message)
         stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
-        self._tell(request.pool_id, stream.ready)
+        self._tell(request.pool_id, *stream.story())
 
 
 def _poll(config: RunnerConfig) -> None:

@@ -33,12 +33,12 @@ _POST = """
 redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 's', ARGV[2])
 if redis.call('EXISTS', KEYS[2]) == 1 then return end
 if not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return end
-if ARGV[5] == '1' and redis.call('LLEN', KEYS[4]) == 0 then return 1 end
+if ARGV[5] == '1' and redis.call('LLEN', KEYS[4]) <= 1 then return 1 end
 redis.call('LPUSH', KEYS[4], ARGV[4])
 """
 """Append, and send a task if one is needed: none is while the lock is held, as its holder looks again before it
 lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says.
-If the sender offers to do it itself (ARGV[5]), and nothing else waits for a worker, it is told to."""
+If the sender offers to do it itself (ARGV[5]), and no more than one other waits for a worker, it is told to."""
 
 _TASK_MARK_MS = 5_000
 
@@ -127,7 +127,7 @@ def _carry(letters: list[Letter]) -> None:
 def post_from_task(letters: Sequence[Letter]) -> Place | None:
     """Post many signals in one round trip; for a task that is about to end, and may go on with one mailbox itself.
 
-    That is the one of the first letter. It is returned if it needs a task and no other waits for a worker.
+    That is the one of the first letter. It is returned if it needs a task, and no more than one other waits.
     """
     if not letters:
         return None

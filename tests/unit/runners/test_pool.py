@@ -255,6 +255,12 @@ def test_a_request_is_open_then_ready():
     assert (ready.requests["a"].runner_id, ready.requests["a"].ready_at) == ("runner-a", NOON + SECOND)
 
 
+@pytest.mark.parametrize(("told", "known"), [(-SECOND, -SECOND), (SECOND, timedelta())], ids=["earlier", "ahead"])
+def test_a_stream_was_open_when_its_connector_says_and_never_later_than_now(told, known):
+    opened, _ = hear(pool(request("a", STARTING)), Opened("a", 200, NOON + told), CONFIG, NOON)
+    assert opened.requests["a"].opened_at == NOON + known
+
+
 def test_only_the_first_payload_counts():
     ready, _ = hear(pool(request("a", OPEN)), Ready("a", "runner-a"), CONFIG, NOON)
     assert hear(ready, Ready("a", "runner-b"), CONFIG, NOON) == (ready, [])
