@@ -1,4 +1,4 @@
-"""Events on their way from a runner's socket to its actor, where any may be lost: none is for good, or acts twice."""
+"""Events on their way from a runner to its actor, any of which may be lost: each acts once, and in order."""
 
 from datetime import datetime, timedelta
 
