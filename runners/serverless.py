@@ -25,7 +25,7 @@ from orchestrator.tokens import ticket
 from orchestrator.workflow import echo
 from orchestrator.workflow.mailbox import postman
 from runners import claims, polls
-from runners.claims import Claimed
+from runners.claims import Claimed, Held
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.outbound import make_client
 from runners.poll_claims import claim_polls
@@ -111,13 +111,13 @@ class Connector(LeanConsumer):
     async def _look(self) -> None:
         """Renew claims, end what is to be ended, repeat what was not heard, and claim what nobody holds."""
         if self._streams or self._over:
-            states = await run_db(claims.renew, connector_id=self._id)
+            held = await run_db(claims.renew, connector_id=self._id)
             for id_, stream in list(self._streams.items()):
-                if id_ not in states:
+                if id_ not in held:
                     self._let_go(stream)
-                elif states[id_] == State.CLOSING:
+                elif held[id_].state == State.CLOSING:
                     stream.task.cancel()
-            self._repeat(states)
+            self._repeat(held)
         room = settings.ENV.serverless_streams - len(self._streams)
         if room > 0:
             for request in await run_db(claims.claim, connector_id=self._id, limit=room):
@@ -138,15 +138,15 @@ class Connector(LeanConsumer):
         stream.ours = False
         stream.task.cancel()
 
-    def _repeat(self, states: dict[str, str]) -> None:
+    def _repeat(self, held: dict[str, Held]) -> None:
         """Tell again what the rows do not show yet: Redis may have lost it (DESIGN §2, rule 4)."""
         for id_, (pool_id, signals) in list(self._over.items()):
-            if id_ in states:
+            if id_ in held:
                 self._tell(pool_id, *signals)
             else:
                 del self._over[id_]
         for id_, stream in self._streams.items():
-            if stream.ready is not None and states.get(id_) in (State.STARTING, State.OPEN):
+            if stream.ready is not None and id_ in held and not held[id_].named:
                 self._tell(stream.pool_id, stream.ready)
 
     def _tell(self, pool_id: str, *signals: dict[str, Any]) -> None:
