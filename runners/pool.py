@@ -247,8 +247,6 @@ def may_return(request: Request, config: Config, now: datetime) -> bool:
         and request.epoch == config.epoch
         and request.started_at is not None
         and now < end_of_lifespan(request.started_at, config) - config.grace
-        and request.close_at is not None
-        and now < request.close_at
     )
 
 

@@ -70,7 +70,7 @@ def plan(
     back = [] if config.paused else _returning(requests.values(), config, now)[:missing]
     changed = {request.id: _dismissed(request, used, config, now) for request in surplus}
     changed |= {request.id: taken_back(request) for request in back}
-    requests = {id_: changed.get(id_) or _unasked(request) for id_, request in requests.items()}
+    requests = {id_: changed.get(id_) or _settled(request, now) for id_, request in requests.items()}
     missing -= len(back)
     waits = config.paused or (state.retry_at is not None and now < state.retry_at)
     deadlines = [deadline for request in requests.values() if (deadline := _deadline(request, config, now))]
@@ -112,13 +112,9 @@ def _is_late(request: Request, config: Config, now: datetime) -> bool:
 
 
 def _overdue(request: Request, config: Config, now: datetime) -> Request:
-    """Drain what has reached the end of its lifespan or belongs to an old endpoint; close what has drained."""
+    """Drain what has reached the end of its lifespan or belongs to an old endpoint."""
     if request.state in (RequestState.DRAINING, RequestState.CLOSING):
-        if request.orphaned:
-            return replace(request, state=RequestState.ENDED, ended_at=now)
-        if request.state is RequestState.DRAINING and request.close_at is not None and now >= request.close_at:
-            return replace(request, state=RequestState.CLOSING)
-        return request
+        return replace(request, state=RequestState.ENDED, ended_at=now) if request.orphaned else request
     if request.state is RequestState.ENDED:
         return request
     if request.started_at is not None:
@@ -164,9 +160,18 @@ def _dismissed(request: Request, used: Mapping[str, int], config: Config, now: d
     return replace(request, drain_at=now)
 
 
-def _unasked(request: Request) -> Request:
-    """Forget that the runner of a request was asked to go which is not surplus: it has stayed, or will be gone."""
-    return replace(request, drain_at=None) if request.state is RequestState.READY else request
+def _settled(request: Request, now: datetime) -> Request:
+    """Return a request that is neither surplus nor taken back as it goes on.
+
+    What has drained is closed. Whose runner was asked to go and is needed has stayed, or will be told to be gone.
+    """
+    match request.state:
+        case RequestState.READY:
+            return replace(request, drain_at=None)
+        case RequestState.DRAINING if request.close_at is not None and now >= request.close_at:
+            return replace(request, state=RequestState.CLOSING)
+        case _:
+            return request
 
 
 def _returning(requests: Iterable[Request], config: Config, now: datetime) -> list[Request]:

@@ -174,11 +174,17 @@ def test_what_was_let_go_before_its_runner_came_is_taken_back_rather_than_anothe
     assert plan(pool(newer, older), CONFIG, 3, {}, NOON).start == 1
 
 
+def test_what_is_wanted_again_at_the_very_end_of_its_grace_is_taken_back_and_not_closed():
+    over = let_go("a", close_at=NOON)
+    assert states(plan(pool(over), CONFIG, 0, {}, NOON).state) == {"a": "closing"}
+    assert states(plan(pool(over), CONFIG, 1, {}, NOON).state) == {"a": "starting"}
+
+
 @pytest.mark.parametrize(
     ("why", "one", "config"),
     [
         ("its runner was told to go", request("a", DRAINING), CONFIG),
-        ("it is to be closed", let_go("a", close_at=NOON), CONFIG),
+        ("it is to be closed", request("a", CLOSING), CONFIG),
         ("its connector is dead", let_go("a", orphaned=True), CONFIG),
         ("it is of another endpoint", let_go("a"), replace(CONFIG, epoch=2)),
         ("its lifespan ends", let_go("a", age=890), replace(CONFIG, ready=1000 * SECOND)),
