@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 POOLS = "pools"
 State = ServerlessConnection.State
 LOOK_SECONDS = 1.0
-"""How often claims are renewed and rows looked at, hint or not."""
+"""How often claims are renewed and rows looked at, hint or not; more often where a claim would lapse meanwhile."""
+LOOKS_PER_CLAIM = 3
 EXCERPT_SECONDS = 10.0
 """How long the beginning of a refusal is waited for."""
 POLLS_AT_ONCE = 8
@@ -104,7 +105,7 @@ class Connector(LeanConsumer):
             except Exception:  # the database is away for a moment; the rows wait
                 logger.exception("connector could not look", extra={"action": "connector_look"})
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(look_seconds(settings.ENV.serverless_claim_ms)):
                     await self._hint.wait()
             self._hint.clear()
 
@@ -209,6 +210,11 @@ class Connector(LeanConsumer):
             raise invalid_payload("no runner of this pool", message)
         stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
         self._tell(request.pool_id, stream.ready)
+
+
+def look_seconds(claim_ms: int) -> float:
+    """Return how long a connector waits from one look to the next: it may be late and its claims still hold."""
+    return min(LOOK_SECONDS, claim_ms / 1000 / LOOKS_PER_CLAIM)
 
 
 def _poll(config: RunnerConfig) -> None:

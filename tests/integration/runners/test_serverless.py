@@ -315,6 +315,11 @@ async def test_the_requests_of_a_dead_connector_are_sent_anew_once_its_lease_is_
     assert len(endpoint.requests) == 1
 
 
+@pytest.mark.parametrize(("claim_ms", "seconds"), [(500, 1 / 6), (1_500, 0.5), (3_000, 1.0), (5_000, 1.0)])
+def test_a_connector_looks_often_enough_for_its_claims_to_hold(claim_ms, seconds):
+    assert serverless.look_seconds(claim_ms) == pytest.approx(seconds)
+
+
 async def test_a_connector_that_ends_lets_go_at_once_and_nobody_takes_it_for_a_failure(
     pool, worker, endpoint, host, namespace
 ):
