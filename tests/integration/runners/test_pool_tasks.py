@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from actors import life
 from orchestrator.workflow.outbox import Outbox
-from runners import pool_tasks
+from runners import claims, pool_tasks
 from runners.models import Runner, RunnerConfig, ServerlessConnection
 from runners.pool_plan import REMIND
 from tests.support.management import make_actor, make_pool, make_runner
@@ -115,6 +115,15 @@ def test_the_request_of_a_runner_that_is_gone_is_closed_also_if_nobody_has_told_
     Runner.objects.update(state="stopped", holds_key=False, stop_at=timezone.now(), due_at=None)
     assert told(plan(pool), runner) == []
     assert requests(pool) == ["closing", "wanted"]
+
+
+def test_a_request_that_is_sent_anew_has_nothing_of_the_runner_it_brought_before(pool, runner, request_):
+    plan(pool)
+    ServerlessConnection.objects.update(claimed_until=timezone.now() - SECOND)  # its connector is dead
+    [claimed] = claims.claim(connector_id="another", limit=1)
+    reread(request_)
+    assert (claimed.id, request_.state) == (request_.pk, "starting")
+    assert (request_.runner_id, request_.ready_at, request_.drain_at) == ("", None, None)
 
 
 @pytest.mark.parametrize("state", ["starting", "open"])
