@@ -1,6 +1,6 @@
 """Signals of the runner and pool workflows as JSON objects, for their mailboxes. `t` names the signal."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from runners import lifecycle, pool
@@ -27,7 +27,8 @@ def decode_runner_signal(encoded: dict[str, Any]) -> lifecycle.Signal:
         case "disconnected":
             return lifecycle.Disconnected(encoded["socket_id"])
         case "drain":
-            return lifecycle.Drain(timedelta(milliseconds=encoded["grace_ms"]))
+            grace = timedelta(milliseconds=encoded["grace_ms"])
+            return lifecycle.Drain(grace, only_if_idle=encoded.get("only_if_idle", False))
         case "slot_freed":
             return lifecycle.SlotFreed()
         case "evict":
@@ -46,7 +47,8 @@ def decode_pool_signal(encoded: dict[str, Any]) -> pool.Signal:
         case "retry":
             return pool.Retry()
         case "opened":
-            return pool.Opened(encoded["request_id"], encoded["status"])
+            at = encoded.get("at")
+            return pool.Opened(encoded["request_id"], encoded["status"], at and datetime.fromisoformat(at))
         case "ready":
             return pool.Ready(encoded["request_id"], encoded["runner_id"])
         case "ended":

@@ -17,15 +17,15 @@ from channels.routing import ChannelNameRouter
 from django.conf import settings
 from django.db import connection
 
-from orchestrator import VERSION
+from orchestrator import VERSION, clock
 from orchestrator.consumers import LeanConsumer
 from orchestrator.db import run_db, run_db_in
 from orchestrator.ids import new_id
 from orchestrator.tokens import ticket
 from orchestrator.workflow import echo
-from orchestrator.workflow.mailbox import postman
+from orchestrator.workflow.mailbox import Signal, postman
 from runners import claims, polls
-from runners.claims import Claimed
+from runners.claims import Claimed, Held
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.outbound import make_client
 from runners.poll_claims import claim_polls
@@ -47,7 +47,10 @@ logger = logging.getLogger(__name__)
 POOLS = "pools"
 State = ServerlessConnection.State
 LOOK_SECONDS = 1.0
-"""How often claims are renewed and rows looked at, hint or not."""
+"""How often claims are renewed and rows looked at, hint or not; more often where a claim would lapse meanwhile."""
+LOOKS_PER_CLAIM = 3
+OPENED_SECONDS = 0.1
+"""That a stream is open is told with the name of its runner, or by itself if that has not come after so long."""
 EXCERPT_SECONDS = 10.0
 """How long the beginning of a refusal is waited for."""
 POLLS_AT_ONCE = 8
@@ -60,8 +63,13 @@ class _Stream:
 
     pool_id: str
     task: asyncio.Task[None]
-    ready: dict[str, Any] | None = None  # the signal that names its runner
+    opened: Signal | None = None  # what is told when the endpoint has answered
+    ready: Signal | None = None  # what is told when it has named its runner
     ours: bool = True  # else another connector has it, or may have it
+
+    def story(self) -> list[Signal]:
+        """Return what there is to tell of it so far."""
+        return [signal for signal in (self.opened, self.ready) if signal is not None]
 
 
 class Connector(LeanConsumer):
@@ -71,7 +79,7 @@ class Connector(LeanConsumer):
         super().__init__(*args, **kwargs)
         self._id = new_id()
         self._streams: dict[str, _Stream] = {}  # by request
-        self._over: dict[str, tuple[str, list[dict[str, Any]]]] = {}  # by request: pool, what to tell it
+        self._over: dict[str, tuple[str, list[Signal]]] = {}  # by request: pool, what to tell it
         self._polls: set[asyncio.Task[None]] = set()
         self._pollers = ThreadPoolExecutor(POLLS_AT_ONCE, thread_name_prefix="poll")
         self._hint = asyncio.Event()
@@ -104,20 +112,20 @@ class Connector(LeanConsumer):
             except Exception:  # the database is away for a moment; the rows wait
                 logger.exception("connector could not look", extra={"action": "connector_look"})
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(look_seconds(settings.ENV.serverless_claim_ms)):
                     await self._hint.wait()
             self._hint.clear()
 
     async def _look(self) -> None:
         """Renew claims, end what is to be ended, repeat what was not heard, and claim what nobody holds."""
         if self._streams or self._over:
-            states = await run_db(claims.renew, connector_id=self._id)
+            held = await run_db(claims.renew, connector_id=self._id)
             for id_, stream in list(self._streams.items()):
-                if id_ not in states:
+                if id_ not in held:
                     self._let_go(stream)
-                elif states[id_] == State.CLOSING:
+                elif held[id_].state == State.CLOSING:
                     stream.task.cancel()
-            self._repeat(states)
+            self._repeat(held)
         room = settings.ENV.serverless_streams - len(self._streams)
         if room > 0:
             for request in await run_db(claims.claim, connector_id=self._id, limit=room):
@@ -138,25 +146,25 @@ class Connector(LeanConsumer):
         stream.ours = False
         stream.task.cancel()
 
-    def _repeat(self, states: dict[str, str]) -> None:
+    def _repeat(self, held: dict[str, Held]) -> None:
         """Tell again what the rows do not show yet: Redis may have lost it (DESIGN §2, rule 4)."""
         for id_, (pool_id, signals) in list(self._over.items()):
-            if id_ in states:
+            if id_ in held:
                 self._tell(pool_id, *signals)
             else:
                 del self._over[id_]
         for id_, stream in self._streams.items():
-            if stream.ready is not None and states.get(id_) in (State.STARTING, State.OPEN):
-                self._tell(stream.pool_id, stream.ready)
+            if stream.ready is not None and id_ in held and not held[id_].named:
+                self._tell(stream.pool_id, *stream.story())
 
-    def _tell(self, pool_id: str, *signals: dict[str, Any]) -> None:
+    def _tell(self, pool_id: str, *signals: Signal) -> None:
         for signal in signals:
             postman.post(POOLS, pool_id, signal)
 
     async def _hold(self, request: Claimed) -> None:
         """Send the request and hold its stream to the end; then tell the pool how it went."""
         stream = self._streams[request.id]
-        ended: dict[str, Any] = {"t": "ended", "request_id": request.id}
+        ended: Signal = {"t": "ended", "request_id": request.id}
         try:
             await self._receive_stream(request, stream)
         except StartFailed as failure:
@@ -170,9 +178,9 @@ class Connector(LeanConsumer):
             if self._streams.get(request.id) is stream:
                 del self._streams[request.id]
             if stream.ours:
-                signals = [ended] if stream.ready is None else [stream.ready, ended]
+                signals = [*stream.story(), ended]
                 self._over[request.id] = (request.pool_id, signals)
-                self._tell(request.pool_id, ended)
+                self._tell(request.pool_id, *signals)
 
     async def _receive_stream(self, request: Claimed, stream: _Stream) -> None:
         headers = start_headers(
@@ -190,7 +198,7 @@ class Connector(LeanConsumer):
         async with self._client.stream("GET", start_url(request.url), headers=sent) as answer:
             body = await _excerpt(answer) if answer.status_code != 200 else ""
             check_answer(answer.status_code, answer.headers.get("content-type", ""), body)
-            self._tell(request.pool_id, {"t": "opened", "request_id": request.id, "status": answer.status_code})
+            self._is_open(request, stream, answer.status_code)
             events = EventStream()
             async for piece in answer.aiter_raw():
                 if stream.ready is not None:
@@ -202,13 +210,29 @@ class Connector(LeanConsumer):
                 if messages:
                     await self._is_ready(request, stream, messages[0])
 
+    def _is_open(self, request: Claimed, stream: _Stream, status: int) -> None:
+        """Tell the pool of it a moment later, as most runners are named by then."""
+        opened: Signal = {"t": "opened", "request_id": request.id, "status": status}
+        stream.opened = opened | {"at": clock.now().isoformat()}
+
+        def tell() -> None:
+            if stream.ready is None and not stream.task.done():
+                self._tell(request.pool_id, *stream.story())
+
+        asyncio.get_running_loop().call_later(OPENED_SECONDS, tell)
+
     async def _is_ready(self, request: Claimed, stream: _Stream, message: str) -> None:
         """Take the runner's name out of the first message and tell the pool."""
         runner_id = read_init(message)
         if not await run_db(claims.is_runner_of, pool_id=request.pool_id, runner_id=runner_id):
             raise invalid_payload("no runner of this pool", message)
         stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
-        self._tell(request.pool_id, stream.ready)
+        self._tell(request.pool_id, *stream.story())
+
+
+def look_seconds(claim_ms: int) -> float:
+    """Return how long a connector waits from one look to the next: it may be late and its claims still hold."""
+    return min(LOOK_SECONDS, claim_ms / 1000 / LOOKS_PER_CLAIM)
 
 
 def _poll(config: RunnerConfig) -> None:

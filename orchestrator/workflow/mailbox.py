@@ -33,12 +33,12 @@ _POST = """
 redis.call('XADD', KEYS[1], '*', 'k', ARGV[1], 's', ARGV[2])
 if redis.call('EXISTS', KEYS[2]) == 1 then return end
 if not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[3]) then return end
-if ARGV[5] == '1' and redis.call('LLEN', KEYS[4]) == 0 then return 1 end
+if ARGV[5] == '1' and redis.call('LLEN', KEYS[4]) <= 1 then return 1 end
 redis.call('LPUSH', KEYS[4], ARGV[4])
 """
 """Append, and send a task if one is needed: none is while the lock is held, as its holder looks again before it
 lets go, nor while one is under way. Should that task be lost, the sweep sends another, whatever the mark says.
-If the sender offers to do it itself (ARGV[5]), and nothing else waits for a worker, it is told to."""
+If the sender offers to do it itself (ARGV[5]), and no more than one other waits for a worker, it is told to."""
 
 _TASK_MARK_MS = 5_000
 
@@ -127,7 +127,7 @@ def _carry(letters: list[Letter]) -> None:
 def post_from_task(letters: Sequence[Letter]) -> Place | None:
     """Post many signals in one round trip; for a task that is about to end, and may go on with one mailbox itself.
 
-    That is the one of the first letter. It is returned if it needs a task and no other waits for a worker.
+    That is the one of the first letter. It is returned if it needs a task, and no more than one other waits.
     """
     if not letters:
         return None
@@ -159,10 +159,7 @@ _carrier: Carrier = _carry
 
 
 class Postman:
-    """Posts from an event loop without ever blocking it: a thread takes whatever has gathered, in order.
-
-    When a letter cannot be posted, those to the same key that wait behind it fail as well.
-    """
+    """Posts from an event loop without ever blocking it: a thread takes whatever has gathered, in order."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Letter, Future[None]]] = deque()
@@ -196,22 +193,9 @@ class Postman:
         except Exception as error:  # every sender learns of it; the thread lives on
             for future in listening:
                 future.set_exception(error)
-            self._give_up_followers({(letter.workflow, letter.key) for letter, _ in batch}, error)
         else:
             for future in listening:
                 future.set_result(None)
-
-    def _give_up_followers(self, keys: set[tuple[str, str]], error: Exception) -> None:
-        """Fail what waits for the same keys: it must not arrive without what came before it."""
-        others: list[tuple[Letter, Future[None]]] = []
-        while self._waiting:
-            letter, future = self._waiting.popleft()
-            if (letter.workflow, letter.key) not in keys:
-                others.append((letter, future))
-            elif future.set_running_or_notify_cancel():
-                future.set_exception(error)
-        self._waiting.extendleft(reversed(others))
-        self._wake.set()
 
 
 postman = Postman()

@@ -6,7 +6,8 @@ until the mailbox is empty. A worker killed on the way leaves what it has read t
 how a batch is applied; everything else is the same for actors, runners and pools.
 
 What one workflow has to tell another, a runner its actors or an actor its pool, the same task goes on with while
-nothing else waits for a worker: a task in between would make it no clearer and each time a millisecond later.
+no more than one other waits for a worker: a task in between would make it no clearer and each time some
+milliseconds later.
 """
 
 import json

@@ -376,12 +376,17 @@ def test_a_task_goes_on_with_what_it_has_told_another_workflow(monkeypatch):
     assert queue_of_tasks() == ["elsewhere.advance_shard"], "of what it writes to it goes on with the first alone"
 
 
-def test_it_does_not_while_others_wait_for_a_worker(monkeypatch):
+@pytest.mark.parametrize(("others", "handled"), [(1, 2), (2, 1)])
+def test_it_does_not_while_more_than_one_other_waits_for_a_worker(monkeypatch, others, handled):
     courier = Courier(monkeypatch, times=1)
     mailbox.post("first", "key", {"n": 0})
-    assert advance(courier.first, mailbox.shard_of("key")) == 1
-    assert courier.heard == [("first", 0)]
-    assert queue_of_tasks() == ["first.advance_shard", "second.advance_shard", "elsewhere.advance_shard"]
+    queue_of_tasks()
+    for _ in range(others):
+        mailbox.send_task("another", 0)
+    assert advance(courier.first, mailbox.shard_of("key")) == handled
+    assert courier.heard == [("first", 0), ("second", 1)][:handled]
+    left = [] if handled == 2 else ["second.advance_shard"]
+    assert queue_of_tasks() == ["another.advance_shard"] * others + left + ["elsewhere.advance_shard"]
 
 
 def test_it_does_not_go_on_for_ever(monkeypatch):
