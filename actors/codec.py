@@ -37,6 +37,7 @@ _REPORTS: dict[str, type[Report]] = {
 _NAMES: dict[type, str] = {kind: name for table in (_SIGNALS, _REPORTS) for name, kind in table.items()}
 _FIELDS = {kind: {field.name for field in fields(kind)} | {"at_ms"} for kind in _NAMES}
 _MOMENTS = {"seen_at", "until", "heard_at"}
+_LATER = {"heard_at", "after"}  # left out where there is none
 _LAST_MS = 253_402_300_799_000  # the year 9999; a later alarm is as good as none sooner
 
 
@@ -47,7 +48,7 @@ def encode_signal(signal: Signal | Report) -> dict[str, Any]:
         return encoded | {"at_ms": None if signal.at is None else round(signal.at.timestamp() * 1000)}
     for field in fields(signal):
         value = getattr(signal, field.name)
-        if field.name == "heard_at" and value is None:
+        if field.name in _LATER and value is None:
             continue
         if isinstance(value, datetime):
             value = value.isoformat()

@@ -238,6 +238,7 @@ class FromRunner:
     """A report of a runner. Of another runner or generation, or seen before, it means nothing.
 
     `heard_at`: when the runner said it, as far as is known; it may have lain about since. None: just now.
+    `after`: index of the report before it, if it is known; should that be missing, this one comes again after it.
     """
 
     runner_id: str
@@ -245,6 +246,7 @@ class FromRunner:
     index: int
     report: Report
     heard_at: datetime | None = None
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

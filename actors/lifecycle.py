@@ -220,8 +220,10 @@ def _attempt(life: Life, cause: Cause, now: datetime, limits: Limits) -> Step:
 def _with_a_slot(state: Hosted, signal: Signal, now: datetime, limits: Limits) -> Step:
     generation = state.life.generation
     match signal:
-        case FromRunner(runner_id, of, index, report, heard_at):
+        case FromRunner(runner_id, of, index, report, heard_at, after):
             if runner_id != state.runner_id or of != generation or index <= state.event_index:
+                return state, []
+            if after is not None and after > state.event_index:  # was lost on the way: both are said again
                 return state, []
             ran_until = min(heard_at or now, now)
             return _reported(replace(state, event_index=index), report, ran_until, now, limits)

@@ -5,6 +5,7 @@ far, and everything that goes out when the transaction has committed.
 """
 
 import json
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from runners.channel import LogEntry, Processed, actor_channel, encode, runner_c
 from runners.models import Runner
 from runners.pools import Pool, serverless_pools
 from runners.slots import LockedRunners, forget_commands
+
+logger = logging.getLogger(__name__)
 
 ACTORS = "actors"
 """The workflow's name."""
@@ -63,6 +66,15 @@ class Seat:
         self.unheard.appendleft(signal)
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A runner's event that a turn has to do with."""
+
+    life: tuple[str, str, int]  # runner, actor, generation
+    index: int
+    stopped: bool
+
+
 @dataclass(slots=True)
 class Turn:
     """A batch under way, in one transaction."""
@@ -75,8 +87,7 @@ class Turn:
     orders: list[tuple[Seat, Effect]] = field(default_factory=list)
     freed: dict[Pool, int] = field(default_factory=dict)  # slots given back, by pool
     _arrows: list[Arrow] = field(default_factory=list)
-    _heard: list[tuple[str, str, int, int]] = field(default_factory=list)  # runner, actor, generation, index
-    _spent: list[tuple[str, str, int, bool]] = field(default_factory=list)
+    _heard: list[_Heard] = field(default_factory=list)
     _bumped: set[Pool] = field(default_factory=set)
     _messages: list[tuple[str, bytes]] = field(default_factory=list)
     _tallies: list[Tally] = field(default_factory=list)
@@ -94,19 +105,30 @@ class Turn:
             for signal in signals:
                 if signal["t"] == "from_runner":
                     life = (signal["runner_id"], actor_id, signal["generation"])
-                    self._heard.append((*life, signal["index"]))
-                    self._spent.append((*life, signal["report"]["t"] == "stopped"))
+                    self._heard.append(_Heard(life, signal["index"], signal["report"]["t"] == "stopped"))
 
-    def _receipts(self) -> list[tuple[str, bytes]]:
-        """Return the messages for the sockets: a life that is not with its runner now is over for that runner."""
-        lives = {(seat.row.runner_id, seat.row.pk, seat.row.generation) for seat in self.seats}
+    def _tell_sockets(self) -> None:
+        """Tell which events are dealt with: a life that is not with its runner now is over for that runner.
+
+        What could not be decided, as the one before it is missing, is not dealt with.
+        """
+        lives = {(seat.row.runner_id, seat.row.pk, seat.row.generation): seat.row for seat in self.seats}
         done: dict[str, list[tuple[str, int, int, bool]]] = {}
-        for runner_id, actor_id, generation, index in self._heard:
-            over = (runner_id, actor_id, generation) not in lives
-            done.setdefault(runner_id, []).append((actor_id, generation, index, over))
-        return [
-            (runner_channel(runner_id), encode(Processed(tuple(events)))) for runner_id, events in done.items()
-        ]
+        spent: list[tuple[str, str, int, bool]] = []
+        waiting: set[str] = set()
+        for heard in self._heard:
+            row = lives.get(heard.life)
+            if row is not None and heard.index > row.event_index:
+                waiting.add(row.pk)
+                continue
+            runner_id, actor_id, generation = heard.life
+            done.setdefault(runner_id, []).append((actor_id, generation, heard.index, row is None))
+            spent.append((*heard.life, heard.stopped))
+        for actor_id in waiting:
+            logger.info("events wait for a lost one", extra={"action": "events_wait", "actor_id": actor_id})
+        forget_commands(spent)
+        for runner_id, events in done.items():
+            self.outbox.publish(runner_channel(runner_id), encode(Processed(tuple(events))))
 
     def hear(self) -> bool:
         """Let every actor hear its signals, up to the first that asks for a slot; False if there was nothing."""
@@ -178,14 +200,14 @@ class Turn:
         ended = [seat.row.pk for seat in changed if isinstance(seat.state, lifecycle.Destroyed)]
         storage_erasure.mark(ended, self.outbox, self.now)
         self.runners.save()
-        forget_commands(self._spent)
         record(self._arrows, self.now)
         if self._tallies:
             transaction.on_commit(partial(_count, self._tallies))
         for command in self.runners.commands:
             entry = LogEntry(command.seq, bytes(command.frame))
             self.outbox.publish(runner_channel(command.runner_id), encode(entry))
-        for channel, payload in [*self._receipts(), *self._messages]:
+        self._tell_sockets()
+        for channel, payload in self._messages:
             self.outbox.publish(channel, payload)
         for seat in changed:
             if seat.row.due_at is not None and _is_prompt(seat.state):

@@ -42,8 +42,8 @@ class Inbox(Protocol):
 class SocketInbox(Rider, Protocol):
     """What belongs to one WebSocket, whichever runner has it."""
 
-    def take(self, runner_id: str, kind: ToServerTunnelMessageKind) -> None:
-        """Take a message of a runner, in the order the runner has sent them."""
+    def take(self, runner_id: str, kind: ToServerTunnelMessageKind, index: int) -> None:
+        """Take a message of a runner, in the order the runner has sent them, and the number it has given it."""
 
     def lapsed(self) -> None:
         """Take note that a StartActor may have been sent without this socket."""
@@ -242,7 +242,7 @@ class Hub:
             logger.warning("tunnel frame skipped: %s", error, extra={"action": "frame_skipped"})
             return
         if inbox is not None:
-            inbox.take(runner_id, kind)
+            inbox.take(runner_id, kind, ids.message_index)
         elif known is not None:
             known[1].put(kind, ids.message_index)
 

@@ -8,13 +8,14 @@ What its socket says of the numbers it has seen (`runners/links.py`) tells what 
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from gateway.errors import TunnelOverloaded
 from orchestrator.bus import Bus
 from orchestrator.errors import BusOverloaded, BusUnavailable
 from runners import channel, sockets
+from runners.channel import Life
 from runners.links import NOTICE, Flag, Standing, request_id_of
 
 AWAY_SECONDS = 0.05
@@ -41,6 +42,9 @@ class Rider(Protocol):
     def request_id(self) -> bytes:
         """Which one it is."""
 
+    def runner_gone(self) -> None:
+        """Take note that the runner's connection has ended; it may come back."""
+
     def tunnel_lost(self) -> None:
         """Take note that messages to the runner are lost; what waited is, too."""
 
@@ -60,13 +64,15 @@ class Lane:
         self._bus = bus
         self._gateway_id = gateway_id
         self._closed = closed
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, Life]] = deque()  # frames, and the life each is for
         self._waiting_bytes = 0
         self._sender: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
         self._epoch, self._number = next(_epochs), 0
         self._unseen: deque[tuple[int, list[bytes]]] = deque()  # published, by number: whose frames they are
+        self._under_way = 0  # so many of the waiting are being published
         self._heard: tuple[bytes, int] | None = None  # the runner's socket, and its next number
+        self._reads_lives = False  # that socket, as far as is known
         self._heard_at = self._left_at = asyncio.get_running_loop().time()
 
     @property
@@ -80,6 +86,12 @@ class Lane:
         """Take a WebSocket in."""
         self.riders[rider] = None
 
+    def withdraw(self, rider: Rider) -> None:
+        """Take back what waits of a WebSocket: its actor's life is over, and the next is told anew."""
+        waiting = list(self._waiting)
+        kept = [one for one in waiting[self._under_way :] if request_id_of(one[0]) != rider.request_id]
+        self._keep([*waiting[: self._under_way], *kept])
+
     def leave(self, rider: Rider) -> None:
         """Let a WebSocket go; what it has sent still goes out, should the runner have a socket soon."""
         self.riders.pop(rider, None)
@@ -91,8 +103,8 @@ class Lane:
         else:
             self._more.set()
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame after all that were sent before.
+    def send(self, frame: bytes, life: Life) -> None:
+        """Send a frame after all that were sent before, to this life and no later one.
 
         Raises:
             TunnelOverloaded: too much waits already.
@@ -101,12 +113,12 @@ class Lane:
             socket = sockets.local_socket(self.runner_id)
             if socket is not None:
                 try:
-                    return socket.write(frame)
+                    return socket.write(frame, life)
                 except BusOverloaded as error:
                     raise TunnelOverloaded(runner_id=self.runner_id) from error
         if self._waiting_bytes > WAITING_BYTES:
             raise TunnelOverloaded(runner_id=self.runner_id)
-        self._waiting.append(frame)
+        self._waiting.append((frame, life))
         self._waiting_bytes += len(frame)
         self._more.set()
         if self._sender is None:
@@ -130,8 +142,12 @@ class Lane:
     def stand(self, standing: Standing) -> None:
         """Compare with what the runner's socket has seen of ours."""
         self._heard_at = asyncio.get_running_loop().time()
+        if standing.flags & (Flag.HERE | Flag.GONE):
+            for rider in self.riders:
+                rider.runner_gone()
         if standing.flags & Flag.HERE:
             return self._come_here()
+        self._reads_lives = Flag.LIVES in standing.flags and Flag.GONE not in standing.flags
         lost = set(standing.doubtful)
         if standing.epoch == self._epoch:
             while self._unseen and self._unseen[0][0] < standing.received:
@@ -151,6 +167,7 @@ class Lane:
 
     def _succeed_the_dead(self) -> None:
         """Begin anew with another socket. The former has not said its end: what it had heard may be lost, too."""
+        self._reads_lives = False
         self._lose(self._all())
         self._break()
 
@@ -186,10 +203,13 @@ class Lane:
         """Begin anew: whose messages are lost may say them again, after nothing that was to follow them."""
         self._epoch, self._number = next(_epochs), 0
         self._unseen.clear()
-        kept = [frame for frame in self._waiting if request_id_of(frame) not in request_ids]
-        self._waiting, self._waiting_bytes = deque(kept), sum(map(len, kept))
+        self._under_way = 0
+        self._keep([one for one in self._waiting if request_id_of(one[0]) not in request_ids])
         for rider in [one for one in self.riders if one.request_id in request_ids]:
             rider.tunnel_lost()
+
+    def _keep(self, waiting: Sequence[tuple[bytes, Life]]) -> None:
+        self._waiting, self._waiting_bytes = deque(waiting), sum(len(frame) for frame, _ in waiting)
 
     # Sending what waits
 
@@ -211,30 +231,33 @@ class Lane:
         socket = sockets.local_socket(self.runner_id)
         if socket is not None:
             try:
-                socket.write(self._waiting[0])
+                socket.write(*self._waiting[0])
             except BusOverloaded:
                 return False
-            self._waiting_bytes -= len(self._waiting.popleft())
+            self._waiting_bytes -= len(self._waiting.popleft()[0])
             return True
-        batch = list(self._first())
+        frames, lives = zip(*self._first(), strict=True)
         epoch, number = self._epoch, self._number
-        payload = channel.encode(channel.Frames(self._gateway_id, epoch, number, tuple(batch)))
-        self._unseen.append((number, [request_id_of(frame) for frame in batch]))
+        batch = channel.Frames(self._gateway_id, epoch, number, frames, lives if self._reads_lives else None)
+        payload = channel.encode(batch)
+        self._unseen.append((number, [request_id_of(frame) for frame in frames]))
+        self._under_way = len(frames)
         try:
             is_through = await self._bus.publish_counted(channel.runner_channel(self.runner_id), payload) > 0
         except (BusOverloaded, BusUnavailable):
             is_through = False  # or is it: said again it has the same number
         if epoch != self._epoch:
             return True  # it counts as lost, and has been taken off
+        self._under_way = 0
         if is_through:
             self._number += 1
-            for frame in batch:
+            for frame in frames:
                 self._waiting_bytes -= len(frame)
                 self._waiting.popleft()
         else:
             self._unseen.pop()
         return is_through
 
-    def _first(self) -> "itertools.takewhile[bytes]":
-        sizes = itertools.accumulate(map(len, self._waiting), initial=0)
+    def _first(self) -> "itertools.takewhile[tuple[bytes, Life]]":
+        sizes = itertools.accumulate((len(frame) for frame, _ in self._waiting), initial=0)
         return itertools.takewhile(lambda _: next(sizes) < BATCH_BYTES, self._waiting)

@@ -30,6 +30,7 @@ from gateway.hub import Hub
 from gateway.lane import Lane
 from gateway.outbox import Outbox
 from gateway.routing import told
+from gateway.said import Said
 from gateway.socket_story import Turn
 from gateway.socket_tunnel import (
     Accepted,
@@ -52,9 +53,11 @@ from gateway.watch import Exchange, Route, Watch
 from orchestrator.errors import OrchestratorError
 from orchestrator.tracing import NO_TRACE, Trace
 from runners.background import spawn
+from runners.channel import ANY_LIFE
 from runners.protocol.messages import (
     ToClientWebSocketOpen,
     ToServerTunnelMessageKind,
+    ToServerWebSocketOpen,
 )
 
 EARLY_BYTES = 1024 * 1024
@@ -81,6 +84,7 @@ class ProxiedSocket:
         self._kept = False
         self._lane: Lane | None = None
         self._exchange: Exchange | None = None
+        self._said = Said()
         self._answer: asyncio.Future[bool] | None = None  # of the runner that was asked
         self._failure: GatewayError | None = None  # of the present exchange
         self._changed: asyncio.Event | None = None  # something to look at, while it hibernates
@@ -206,6 +210,7 @@ class ProxiedSocket:
     def _attach(self, route: Route) -> None:
         self._failure = None
         self._life = (route.runner_id, route.generation)
+        self._said = Said()
         self._lane = self._hub.lane(route.runner_id)
         self._lane.join(self)
         self._exchange = Exchange(route, math.inf, self._exchange_failed)
@@ -228,13 +233,22 @@ class ProxiedSocket:
         else:
             self._do(self._tunnel.stopped())
 
-    def take(self, runner_id: str, kind: ToServerTunnelMessageKind) -> None:
+    def take(self, runner_id: str, kind: ToServerTunnelMessageKind, index: int) -> None:
         """Take a message of a runner. While the socket hibernates nobody knows yet which one it will be with."""
         if self._lane is not None:
-            if self._lane.runner_id == runner_id:
-                self._do(self._tunnel.from_runner(kind))
+            if self._lane.runner_id != runner_id:
+                return
+            if isinstance(kind, ToServerWebSocketOpen):
+                self._said.opened(index)
+            elif not self._said.is_next(index):
+                self.tunnel_broken()
+            self._do(self._tunnel.from_runner(kind))
         elif self._tunnel.phase in (Phase.HIBERNATING, Phase.LEAVING):
             self._stash.put(runner_id, kind)
+
+    def runner_gone(self) -> None:
+        """Take note that the runner's connection has ended; it may come back."""
+        self._said.interrupted()
 
     def tunnel_lost(self) -> None:
         """Take note that messages to the runner are lost. A runner that was asked is asked anew."""
@@ -334,7 +348,9 @@ class ProxiedSocket:
         if self._lane is None:
             return True
         try:
-            self._lane.send(self._hub.frame(self.request_id, effect.index, effect.kind))
+            is_over = self._tunnel.phase is Phase.OVER  # its last word: whichever life has it is to let it go
+            frame = self._hub.frame(self.request_id, effect.index, effect.kind)
+            self._lane.send(frame, ANY_LIFE if is_over else (self._start.actor_id, self._life[1]))
         except TunnelOverloaded as error:
             if self._tunnel.phase is not Phase.OVER:
                 self._do(self._tunnel.fail(error))
@@ -355,6 +371,8 @@ class ProxiedSocket:
                 assert self._exchange is not None, "only an open socket hibernates"
                 generation = self._exchange.generation
                 self._tell(Turn.HIBERNATES)
+                if self._lane is not None:
+                    self._lane.withdraw(self)
                 self._detach()
                 spawn(self._resume_soon(generation))
             case Wake():

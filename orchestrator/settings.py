@@ -46,7 +46,7 @@ class Environment(BaseSettings):
 
     shards: int = Field(default=16, ge=1, le=4096)
     batch_signals: int = Field(default=16, ge=1, le=4096)  # signals one turn of the pump takes
-    lock_lease_ms: int = Field(default=3_000, ge=100)
+    lock_lease_ms: int = Field(default=2_000, ge=100)
     sweep_interval_ms: int = Field(default=1_000, ge=50)
     # How long what is over is kept; 0: for ever.
     timeline_days: float = Field(default=7, ge=0)  # arrows

@@ -14,9 +14,15 @@ from typing import Any
 _SEQ = struct.Struct("<cQ")
 _FRAMES = struct.Struct("<c4sIQ")
 _LENGTH = struct.Struct("<I")
+_LIFE = struct.Struct("<30sI")
 _FROM_RUNNER = struct.Struct("<30s4sQ")
 UNNUMBERED = bytes(4)
 """In the place of a socket's nonce: what comes with it has no number."""
+
+Life = tuple[str, int]
+"""An actor's id and a generation of it."""
+ANY_LIFE: Life = ("", 0)
+"""For a frame that is good for whichever life it finds."""
 
 
 def runner_channel(runner_id: str) -> str:
@@ -52,12 +58,16 @@ class TunnelFrame:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """ToClientTunnelMessages of a gateway's WebSockets. `number` counts from 0 in each epoch of the gateway."""
+    """ToClientTunnelMessages of a gateway's WebSockets. `number` counts from 0 in each epoch of the gateway.
+
+    `lives`: the life each frame is for; None to a socket that has not said that it reads that.
+    """
 
     gateway_id: bytes
     epoch: int
     number: int
     frames: tuple[bytes, ...]
+    lives: tuple[Life, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +121,16 @@ def encode(message: ToSocket) -> bytes:
     match message:
         case TunnelFrame(frame):
             return b"T" + frame
-        case Frames(gateway_id, epoch, number, frames):
+        case Frames(gateway_id, epoch, number, frames, None):
             parts = [part for one in frames for part in (_LENGTH.pack(len(one)), one)]
             return _FRAMES.pack(b"S", gateway_id, epoch, number) + b"".join(parts)
+        case Frames(gateway_id, epoch, number, frames, lives):
+            parts = [
+                part
+                for one, life in zip(frames, lives or (), strict=True)
+                for part in (_LENGTH.pack(len(one) + _LIFE.size), _encode_life(life), one)
+            ]
+            return _FRAMES.pack(b"L", gateway_id, epoch, number) + b"".join(parts)
         case Probe(gateway_id):
             return b"P" + gateway_id
         case LogEntry(seq, frame):
@@ -137,6 +154,11 @@ def decode(payload: bytes) -> ToSocket | None:
         if kind == b"S":
             _, gateway_id, epoch, number = _FRAMES.unpack_from(payload)
             return Frames(gateway_id, epoch, number, tuple(_split(payload, _FRAMES.size)))
+        if kind == b"L":
+            _, gateway_id, epoch, number = _FRAMES.unpack_from(payload)
+            parts = list(_split(payload, _FRAMES.size))
+            lives = tuple(_decode_life(part) for part in parts)
+            return Frames(gateway_id, epoch, number, tuple(part[_LIFE.size :] for part in parts), lives)
         if kind == b"P":
             return Probe(payload[1:])
         if kind == b"C":
@@ -149,6 +171,15 @@ def decode(payload: bytes) -> ToSocket | None:
     except (struct.error, TypeError) as error:
         raise ValueError(str(error)) from error
     return None
+
+
+def _encode_life(life: Life) -> bytes:
+    return _LIFE.pack(life[0].encode(), life[1])
+
+
+def _decode_life(part: bytes) -> Life:
+    actor_id, generation = _LIFE.unpack_from(part)
+    return actor_id.rstrip(b"\0").decode(), generation
 
 
 _UNPROVEN = b"U"  # no tag of a frame

@@ -34,6 +34,14 @@ class Claimed:
     slots: int
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A connector's own request, as its row is."""
+
+    state: str
+    named: bool  # the pool knows its runner
+
+
 def claim(*, connector_id: str, limit: int, now: datetime | None = None) -> list[Claimed]:
     """Take up to `limit` requests nobody holds and mark them as starting: new ones, and those of dead connectors.
 
@@ -84,17 +92,21 @@ def _sent(request: Claimed) -> Arrow:
 def _begin(row: ServerlessConnection, connector_id: str, now: datetime) -> None:
     row.state, row.claimed_by, row.claimed_until = State.STARTING, connector_id, now + _lease()
     row.started_at, row.opened_at, row.ready_at, row.runner_id, row.status = now, None, None, "", None
+    row.drain_at = None
     row.save()
 
 
-def renew(*, connector_id: str, now: datetime | None = None) -> dict[str, str]:
-    """Renew the connector's claims and return the states of its requests by id.
+def renew(*, connector_id: str, now: datetime | None = None) -> dict[str, Held]:
+    """Renew the connector's claims and return its requests by id.
 
     One that is missing has been taken by another connector and is to be dropped.
     """
     mine = ServerlessConnection.objects.filter(claimed_by=connector_id).exclude(state=State.ENDED)
     mine.update(claimed_until=(now or clock.now()) + _lease())
-    return dict(mine.values_list("pk", "state"))
+    return {
+        pk: Held(state, named=runner_id != "")
+        for pk, state, runner_id in mine.values_list("pk", "state", "runner_id")
+    }
 
 
 def is_runner_of(*, pool_id: str, runner_id: str) -> bool:

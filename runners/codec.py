@@ -27,7 +27,8 @@ def decode_runner_signal(encoded: dict[str, Any]) -> lifecycle.Signal:
         case "disconnected":
             return lifecycle.Disconnected(encoded["socket_id"])
         case "drain":
-            return lifecycle.Drain(timedelta(milliseconds=encoded["grace_ms"]))
+            grace = timedelta(milliseconds=encoded["grace_ms"])
+            return lifecycle.Drain(grace, only_if_idle=encoded.get("only_if_idle", False))
         case "slot_freed":
             return lifecycle.SlotFreed()
         case "evict":

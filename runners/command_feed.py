@@ -50,7 +50,6 @@ class CommandFeed:
         """Take note of a pong: what a reused runner repeats after its init has come before the first one."""
         if self._repeats_awaited:
             self._repeats_awaited = False
-            self._events.silent_since = None
             self.catch_up()
 
     def look(self, newest_seq: int) -> None:

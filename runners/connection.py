@@ -4,7 +4,7 @@ Does no I/O and has no clock. `consumers.py` and `conversation.py` are the shell
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, KeysView
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import is_id
+from runners.channel import Life
 from runners.errors import RunnerProtocolError
 from runners.protocol import codec
 from runners.protocol.messages import (
@@ -183,13 +184,19 @@ class Events:
     The last event of each actor that lives is never acknowledged. The runner therefore keeps it and repeats
     it after every init, which is how a runner that has an actor is told from one that has forgotten it.
 
+    An actor takes an event of a lower number than its last one for a repetition: overtaken, it would be lost.
+    So each names the one before it (`after`), without which it is not decided, but waits to be said again. And
+    of a returned runner nothing is passed on until it has repeated itself: npm clients say what is new as soon
+    as they are connected, before the init and so before what the former connection may have lost.
+
     npm clients do not compare generations: they let an ack prune whatever the actor's present life has said.
     So nothing is acknowledged of a generation once the start of a later one has been sent (PROTOCOL §4.5).
     """
 
     runner_id: str
     silent_since: datetime | None = None  # what is heard may have been said then: a returned runner repeats itself
-    seen: set[tuple[str, int]] = field(default_factory=set)  # (actor, generation) spoken of here, not yet over
+    _early: list[EventWrapper] = field(default_factory=list)  # heard before it has
+    _last: dict[Life, int] = field(default_factory=dict)  # greatest index of each life that is not over
     _newest: dict[str, int] = field(default_factory=dict)  # newest generation of each actor spoken of or started
     _waiting: dict[EventKey, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
     _acks: dict[str, tuple[int, int]] = field(default_factory=dict)  # by actor: generation, index
@@ -199,6 +206,11 @@ class Events:
         """Whether more may be heard: not while too many events wait for their decision."""
         return len(self._waiting) < MAX_UNDER_WAY
 
+    @property
+    def seen(self) -> KeysView[Life]:
+        """The lives spoken of here that are not yet over."""
+        return self._last.keys()
+
     def start(self, actor_id: str, generation: int) -> None:
         """Take note of a start that is sent now."""
         self._outdate(actor_id, generation)
@@ -207,27 +219,54 @@ class Events:
         """Return the newest generation of an actor that this connection knows of; None if none that lives."""
         return self._newest.get(actor_id)
 
+    def is_followed(self, life: Life) -> bool:
+        """Say whether this connection knows of a later life of the actor."""
+        return life[1] < self._newest.get(life[0], 0)
+
     def hear(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
-        """Return (actor id, signal) for each event that is not under way already."""
+        """Return (actor id, signal) for each event that is not under way already.
+
+        Of a returned runner that is nothing, until `returned`, unless it says more than can be kept.
+        """
+        if self.silent_since is None:
+            return self._take(events, now)
+        for event in events:
+            if is_id(event.checkpoint.actor_id):
+                self._outdate(event.checkpoint.actor_id, event.checkpoint.generation)
+        self._early += events
+        return self._take_early(now) if len(self._early) >= MAX_UNDER_WAY else []
+
+    def returned(self, now: datetime) -> list[tuple[str, dict[str, Any]]]:
+        """Return what was heard of a runner that has now repeated all it had to, in order."""
+        letters = self._take_early(now)
+        self.silent_since = None
+        return letters
+
+    def _take_early(self, now: datetime) -> list[tuple[str, dict[str, Any]]]:
+        early, self._early = self._early, []
+        return self._take(sorted(early, key=_place), now)
+
+    def _take(self, events: Iterable[EventWrapper], now: datetime) -> list[tuple[str, dict[str, Any]]]:
         letters = []
         for event in events:
             checkpoint = event.checkpoint
             key = (checkpoint.actor_id, checkpoint.generation, checkpoint.index)
             if not is_id(checkpoint.actor_id) or key in self._waiting:
                 continue
-            self.seen.add(key[:2])
-            self._outdate(*key[:2])
             signal = self._signal(event, self.silent_since or now)
+            self._last[key[:2]] = max(key[2], self._last.get(key[:2], key[2]))
+            self._outdate(*key[:2])
             self._waiting[key] = (signal, now)
             letters.append((checkpoint.actor_id, signal))
         return letters
 
     def repeat(self, heard_before: datetime, now: datetime) -> list[tuple[str, dict[str, Any]]]:
-        """Return again what was heard before a moment and is still not dealt with."""
-        late = [(key, signal) for key, (signal, at) in self._waiting.items() if at < heard_before]
-        for key, signal in late:
+        """Return again what was heard before a moment and is still not dealt with, and what follows it."""
+        late = {key[:2] for key, (_, at) in self._waiting.items() if at < heard_before}
+        again = [(key, signal) for key, (signal, _) in self._waiting.items() if key[:2] in late]
+        for key, signal in again:
             self._waiting[key] = (signal, now)
-        return [(key[0], signal) for key, signal in late]
+        return [(key[0], signal) for key, signal in again]
 
     def processed(self, events: Iterable[tuple[str, int, int, bool]]) -> None:
         """Take note of events that were committed; the last says whether the generation is over.
@@ -240,7 +279,7 @@ class Events:
             if last >= 0 and generation >= self._newest.get(actor_id, generation):
                 self._acks[actor_id] = max((generation, last), self._acks.get(actor_id, (-1, -1)))
             if over:
-                self.seen.discard((actor_id, generation))
+                self._last.pop((actor_id, generation), None)
                 if self._newest.get(actor_id) == generation:
                     del self._newest[actor_id]
 
@@ -258,14 +297,21 @@ class Events:
 
     def _signal(self, event: EventWrapper, heard_at: datetime) -> dict[str, Any]:
         """Return the event as a signal of the actor workflow (`actors/codec.py`)."""
-        return {
+        place = event.checkpoint
+        signal = {
             "t": "from_runner",
             "runner_id": self.runner_id,
-            "generation": event.checkpoint.generation,
-            "index": event.checkpoint.index,
+            "generation": place.generation,
+            "index": place.index,
             "report": _report(event.inner),
             "heard_at": heard_at.isoformat(),
         }
+        last = self._last.get((place.actor_id, place.generation))
+        return signal if last is None or last >= place.index else signal | {"after": last}
+
+
+def _place(event: EventWrapper) -> tuple[int, int]:
+    return event.checkpoint.generation, event.checkpoint.index
 
 
 def _report(event: Event) -> dict[str, Any]:

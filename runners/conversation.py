@@ -7,10 +7,12 @@ through one queue.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from django.conf import settings
 
@@ -26,7 +28,6 @@ from runners.command_feed import CommandFeed
 from runners.connection import Events, Evicted, GoingAway, NotReading
 from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
-from runners.event_post import EventPost
 from runners.heartbeat import Allow, Heartbeat, milliseconds, now_ms
 from runners.hosted import hosted_lives
 from runners.links import Flag, Links
@@ -85,7 +86,6 @@ class Conversation:
         self._skipped = Skipped(self.runner_id)
         self._in_hand = False  # a frame of it is being dealt with, and it waits for us
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
-        self._event_post = EventPost()
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
         self._deliveries = Deliveries()
@@ -244,6 +244,7 @@ class Conversation:
                 self._heartbeat.ponged(ts_ms)
                 self._deliveries.ponged(ts_ms)
                 self._links.ponged(ts_ms)
+                self._pass_on(self._events.returned(clock.now()))
                 self._feed.ponged()
                 if not self._return_told:
                     self._return_told = True
@@ -266,12 +267,15 @@ class Conversation:
             while not self._events.room:
                 self._decided.clear()
                 await self._decided.wait()
-            for actor_id, signal in self._events.hear(events[first : first + EVENTS_AT_ONCE], clock.now()):
-                if signal["report"]["t"] == "stopped":
-                    self._desk.after(actor_id, partial(self._event_post.post, actor_id, signal))
-                else:
-                    self._event_post.post(actor_id, signal)
+            self._pass_on(self._events.hear(events[first : first + EVENTS_AT_ONCE], clock.now()))
             await asyncio.sleep(0)
+
+    def _pass_on(self, letters: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        for actor_id, signal in letters:
+            if signal["report"]["t"] == "stopped":
+                self._desk.after(actor_id, partial(_post_event, actor_id, signal))
+            else:
+                _post_event(actor_id, signal)
 
     # From other processes
 
@@ -279,10 +283,13 @@ class Conversation:
         match channel.decode(payload):
             case channel.TunnelFrame(frame):
                 self._write_or_give_back(frame)
-            case channel.Frames(gateway_id, _, _, frames) as message:
+            case channel.Frames(gateway_id, _, _, frames, lives) as message:
+                is_new = not self._links.knows(gateway_id)
                 if self._links.take(message):
-                    for frame in frames:
-                        self._write_or_give_back(frame)
+                    for frame, life in zip(frames, lives or itertools.repeat(channel.ANY_LIFE), strict=False):
+                        self._write_or_give_back(frame, life)
+                    if is_new:  # by which it learns what we can read
+                        forwarding.tell_standing(self.runner_id, gateway_id, self._links)
                 elif self._links.is_broken(gateway_id):
                     forwarding.tell_standing(self.runner_id, gateway_id, self._links)
             case channel.Probe(gateway_id):
@@ -291,9 +298,6 @@ class Conversation:
                 self._feed.hear(entry)
             case channel.Processed(events):
                 self._events.processed(events)
-                for actor_id, _, _, over in events:
-                    if over:
-                        self._event_post.forget(actor_id)
                 self._decided.set()
                 if self._ack_timer is None:
                     loop = asyncio.get_running_loop()
@@ -316,9 +320,9 @@ class Conversation:
 
     # To the runner
 
-    def _write_or_give_back(self, frame: bytes) -> None:
+    def _write_or_give_back(self, frame: bytes, life: channel.Life = channel.ANY_LIFE) -> None:
         try:
-            self.write(frame)
+            self.write(frame, life)
         except BusOverloaded:
             spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
 
@@ -327,12 +331,17 @@ class Conversation:
         """What waits to be written to the runner."""
         return self._queue.pending_bytes
 
-    def write(self, frame: bytes) -> None:
-        """Queue a tunnel frame for the runner.
+    def write(self, frame: bytes, life: channel.Life = channel.ANY_LIFE) -> None:
+        """Queue a tunnel frame for the runner, unless it is for a life that another has followed.
+
+        A gateway learns of that a moment later than the runner: what it sends in between would come before what it
+        says again to the new life. With a gap before it, npm clients close a WebSocket (PROTOCOL §5.6).
 
         Raises:
             BusOverloaded: too much waits already, as the runner does not read.
         """
+        if self._events.is_followed(life):
+            return
         self._queue.offer(frame)
         metrics.FRAMES_TO_RUNNERS.n += 1
         metrics.BYTES_TO_RUNNERS.n += len(frame)
@@ -362,3 +371,7 @@ class Conversation:
 
     def _post(self, signal: dict[str, object]) -> None:
         postman.post("runners", self.runner_id, signal)
+
+
+def _post_event(actor_id: str, signal: dict[str, Any]) -> None:
+    postman.post("actors", actor_id, signal)

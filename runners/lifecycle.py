@@ -83,9 +83,13 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """It is to go away, within the grace: it said so, its pool has too many, or a newer version is here."""
+    """It is to go away, within the grace: it said so, its pool has too many, or a newer version is here.
+
+    `only_if_idle`: not if it has been given an actor meanwhile.
+    """
 
     grace: timedelta
+    only_if_idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +197,10 @@ def _live(state: Live, signal: Signal, facts: Facts, now: datetime, limits: Limi
             return Live(now + limits.lost), [CloseSocket(keep_socket_id=socket_id), OfferSlots(), DrainOlder()]
         case Disconnected() | SlotFreed():
             return state, []
-        case Drain(grace):
+        case Drain(grace, only_if_idle):
             if facts.used_slots == 0:
                 return _evict(now, limits)
-            return _drain(now, now + grace, now, limits)
+            return (state, []) if only_if_idle else _drain(now, now + grace, now, limits)
         case Evict():
             return _evict(now, limits)
         case Tick():
@@ -218,9 +222,9 @@ def _draining(state: Draining, signal: Signal, facts: Facts, now: datetime, limi
             return _evict(now, limits, since=state.since)
         case Disconnected() if not facts.socket_id:
             return _stop(StopReason.DRAINED, facts, now, limits)
-        case Drain(grace):
-            until = now + grace
-            return _drain(state.since, until, now, limits) if until < state.until else (state, [])
+        case Drain(grace, only_if_idle):
+            sooner = now + grace < state.until and not only_if_idle
+            return _drain(state.since, now + grace, now, limits) if sooner else (state, [])
         case Connected(socket_id) if socket_id == facts.socket_id:
             return state, [CloseSocket(keep_socket_id=socket_id)]
         case Connected() | Disconnected():

@@ -28,6 +28,7 @@ class Flag(IntFlag):
     BROKEN = 1  # a message of the gateway is missing: nothing more is taken of this epoch
     GONE = 2  # the socket has ended
     HERE = 4  # it has just begun, in the gateway's own process
+    LIVES = 8  # it reads for which life a frame is
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Links:
 
     def standing(self, gateway_id: bytes, flags: Flag = Flag.NONE) -> Standing:
         """Return how far this socket has come with a gateway."""
+        flags |= Flag.LIVES
         incoming = self._incoming.get(gateway_id, _Incoming(0))
         if incoming.broken:
             flags |= Flag.BROKEN
@@ -115,6 +117,10 @@ class Links:
             return False
         incoming.received += 1
         return True
+
+    def knows(self, gateway_id: bytes) -> bool:
+        """Whether a message of a gateway has come."""
+        return gateway_id in self._incoming
 
     def is_broken(self, gateway_id: bytes) -> bool:
         """Whether a message of a gateway is missing."""

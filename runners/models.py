@@ -174,7 +174,7 @@ class ServerlessConnection(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)  # GET /start was sent
     opened_at = models.DateTimeField(null=True, blank=True)
     ready_at = models.DateTimeField(null=True, blank=True)
-    drain_at = models.DateTimeField(null=True, blank=True)
+    drain_at = models.DateTimeField(null=True, blank=True)  # while ready: its runner was asked to go if idle
     close_at = models.DateTimeField(null=True, blank=True)  # end of the drain's grace
     ended_at = models.DateTimeField(null=True, blank=True)
     status = models.PositiveSmallIntegerField(null=True, blank=True)  # of the HTTP answer

@@ -19,7 +19,7 @@ from orchestrator.statements import lock
 from orchestrator.timeline import record
 from orchestrator.workflow.outbox import Outbox
 from orchestrator.workflow.pump import Batch, Workflow, advance, register
-from runners import pool
+from runners import pool, pool_plan
 from runners.codec import decode_pool_signal, knows_pool_signal
 from runners.models import Runner, RunnerConfig, ServerlessConnection
 from runners.poll_claims import polls_due
@@ -78,10 +78,14 @@ def _advance_pool(row: RunnerConfig, signals: Iterable[pool.Signal], outbox: Out
     for signal in signals:
         state, heard = pool.hear(state, signal, config, now)
         effects += heard
-    demand = count_demand((row.namespace_id, row.name)) if config.wanted else 0
     runners = _runners(state)
-    used = {pk: used_slots for pk, used_slots, _ in runners}
-    plan = pool.plan(state, config, demand, used, now, [pk for pk, _, cordoned in runners if cordoned])
+    for runner in runners:
+        if runner.state == Runner.State.STOPPED:  # should the news of its end have been lost
+            state, _ = pool.hear(state, pool.RunnerGone(runner.pk), config, now)
+    demand = count_demand((row.namespace_id, row.name)) if config.wanted else 0
+    used = {runner.pk: runner.used_slots for runner in runners}
+    closed = {runner.pk for runner in runners if runner.cordoned or runner.state != Runner.State.LIVE}
+    plan = pool_plan.plan(state, config, demand, used, now, closed)
     for name in _COLUMNS[:6]:
         setattr(row, name, getattr(plan.state, name))
     row.desired, row.due_at = plan.desired, plan.due
@@ -118,9 +122,11 @@ def _start(row: RunnerConfig, count: int) -> None:
 
 def _perform(effect: pool.Effect, outbox: Outbox) -> None:
     match effect:
-        case pool.DrainRunner(runner_id, grace):
+        case pool.DrainRunner(runner_id, grace, only_if_idle):
+            # An older release passes over what it does not know and drains the runner, idle or not.
+            condition = {"only_if_idle": True} if only_if_idle else {}
             grace_ms = int(grace.total_seconds() * 1000)
-            outbox.post("runners", runner_id, {"t": "drain", "grace_ms": grace_ms, "by": "pool"})
+            outbox.post("runners", runner_id, {"t": "drain", "grace_ms": grace_ms, "by": "pool"} | condition)
         case pool.EvictRunner(runner_id):
             outbox.post("runners", runner_id, {"t": "evict", "by": "pool"})
 
@@ -190,11 +196,10 @@ def _store(connection: ServerlessConnection, request: pool.Request) -> None:
     connection.save(update_fields=["state", *(name for name in _SHARED if name != "created_at")])
 
 
-def _runners(state: pool.State) -> list[tuple[str, int, bool]]:
-    """Return id, slots in use and whether it is cordoned, of each runner of the requests."""
+def _runners(state: pool.State) -> list[Runner]:
+    """Return the runners of the requests as they are, not locked: id, state, slots in use, and if cordoned."""
     ids = [request.runner_id for request in state.requests.values() if request.runner_id]
-    known = Runner.objects.filter(pk__in=ids)
-    return list(known.values_list("pk", "used_slots", "cordoned")) if ids else []
+    return list(Runner.objects.filter(pk__in=ids).only("state", "used_slots", "cordoned")) if ids else []
 
 
 def _mark_poisoned(pool_id: str, error: str) -> None:

@@ -25,7 +25,7 @@ from orchestrator.tokens import ticket
 from orchestrator.workflow import echo
 from orchestrator.workflow.mailbox import Signal, postman
 from runners import claims, polls
-from runners.claims import Claimed
+from runners.claims import Claimed, Held
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.outbound import make_client
 from runners.poll_claims import claim_polls
@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 POOLS = "pools"
 State = ServerlessConnection.State
 LOOK_SECONDS = 1.0
-"""How often claims are renewed and rows looked at, hint or not."""
+"""How often claims are renewed and rows looked at, hint or not; more often where a claim would lapse meanwhile."""
+LOOKS_PER_CLAIM = 3
 OPENED_SECONDS = 0.1
 """That a stream is open is told with the name of its runner, or by itself if that has not come after so long."""
 EXCERPT_SECONDS = 10.0
@@ -111,20 +112,20 @@ class Connector(LeanConsumer):
             except Exception:  # the database is away for a moment; the rows wait
                 logger.exception("connector could not look", extra={"action": "connector_look"})
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(look_seconds(settings.ENV.serverless_claim_ms)):
                     await self._hint.wait()
             self._hint.clear()
 
     async def _look(self) -> None:
         """Renew claims, end what is to be ended, repeat what was not heard, and claim what nobody holds."""
         if self._streams or self._over:
-            states = await run_db(claims.renew, connector_id=self._id)
+            held = await run_db(claims.renew, connector_id=self._id)
             for id_, stream in list(self._streams.items()):
-                if id_ not in states:
+                if id_ not in held:
                     self._let_go(stream)
-                elif states[id_] == State.CLOSING:
+                elif held[id_].state == State.CLOSING:
                     stream.task.cancel()
-            self._repeat(states)
+            self._repeat(held)
         room = settings.ENV.serverless_streams - len(self._streams)
         if room > 0:
             for request in await run_db(claims.claim, connector_id=self._id, limit=room):
@@ -145,15 +146,15 @@ class Connector(LeanConsumer):
         stream.ours = False
         stream.task.cancel()
 
-    def _repeat(self, states: dict[str, str]) -> None:
+    def _repeat(self, held: dict[str, Held]) -> None:
         """Tell again what the rows do not show yet: Redis may have lost it (DESIGN §2, rule 4)."""
         for id_, (pool_id, signals) in list(self._over.items()):
-            if id_ in states:
+            if id_ in held:
                 self._tell(pool_id, *signals)
             else:
                 del self._over[id_]
         for id_, stream in self._streams.items():
-            if stream.ready is not None and states.get(id_) in (State.STARTING, State.OPEN):
+            if stream.ready is not None and id_ in held and not held[id_].named:
                 self._tell(stream.pool_id, *stream.story())
 
     def _tell(self, pool_id: str, *signals: Signal) -> None:
@@ -227,6 +228,11 @@ class Connector(LeanConsumer):
             raise invalid_payload("no runner of this pool", message)
         stream.ready = {"t": "ready", "request_id": request.id, "runner_id": runner_id}
         self._tell(request.pool_id, *stream.story())
+
+
+def look_seconds(claim_ms: int) -> float:
+    """Return how long a connector waits from one look to the next: it may be late and its claims still hold."""
+    return min(LOOK_SECONDS, claim_ms / 1000 / LOOKS_PER_CLAIM)
 
 
 def _poll(config: RunnerConfig) -> None:

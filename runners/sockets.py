@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from runners.channel import ANY_LIFE, Life
+
 
 class TunnelSocket(Protocol):
     """A runner's socket as a gateway of the same process sees it."""
@@ -13,8 +15,8 @@ class TunnelSocket(Protocol):
     def pending_bytes(self) -> int:
         """What waits to be written to the runner."""
 
-    def write(self, frame: bytes) -> None:
-        """Queue a frame for the runner; BusOverloaded if too much waits already."""
+    def write(self, frame: bytes, life: Life = ANY_LIFE) -> None:
+        """Queue a frame for the runner, and for this life; BusOverloaded if too much waits already."""
 
 
 FromRunner = Callable[[str, bytes], None]

@@ -17,8 +17,10 @@ from orchestrator.server.limits import (
     CLOSE_SECONDS,
     GOING_AWAY,
     SILENT,
+    TOO_MANY_FRAMES,
     VANISHED,
     WEBSOCKET_BYTES,
+    WEBSOCKET_FRAMES,
     Pings,
     closing,
 )
@@ -43,6 +45,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         self._handshaking = False
         self._early = b""
         self._hanging_up: Any = None
+        self._frames = 0  # of the message that is coming
         self._told = False  # the application knows of the end
         self._opened_at = loop.time()
 
@@ -67,6 +70,18 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         """Start the application; the deferred returned is called with its answer to the handshake."""
         self._handshaking = True
         return super().onConnect(request)
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        """Take in the beginning of a message."""
+        self._frames = 0
+        super().onMessageBegin(isBinary)
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        """Take in the beginning of one of its frames, unless it has too many."""
+        super().onMessageFrameBegin(length)
+        self._frames += 1
+        if self._frames > WEBSOCKET_FRAMES and not self.failedByMe:
+            self._fail_connection(*TOO_MANY_FRAMES)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Give a message to the application."""

@@ -34,9 +34,9 @@ class Gathering:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has come."""
+        """Write what has come, unless the connection has ended meanwhile, on which uvloop fails."""
         parts, self._parts, self._bytes = self._parts, [], 0
-        if parts:
+        if parts and not self.is_closing():
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def get_write_buffer_size(self) -> int:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 WEBSOCKET_BYTES = 40 * 1024 * 1024
 """The longest WebSocket message, either way: a client may send 32 MiB (PROTOCOL §5.5)."""
+WEBSOCKET_FRAMES = 65_536
+"""The frames one message may come in: empty ones take memory and never add up to a message that is too long."""
+TOO_MANY_FRAMES = (1009, "ws.too_many_frames")
 BODY_MARGIN_BYTES = 64 * 1024
 """How much more of a request body is read than the gateway takes, so that the gateway itself gives the answer."""
 HEADER_LINE_BYTES = 128 * 1024

@@ -27,8 +27,10 @@ from orchestrator.server.limits import (
     KEEP_ALIVE_SECONDS,
     SILENT,
     STOP_SECONDS,
+    TOO_MANY_FRAMES,
     VANISHED,
     WEBSOCKET_BYTES,
+    WEBSOCKET_FRAMES,
     Pings,
     closing,
 )
@@ -80,6 +82,17 @@ class WebSocket(WebSocketsSansIOProtocol):
         if not self.close_sent:
             self._close(*SILENT)
             self._tell(*VANISHED)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take in one more frame of a message, unless it has too many."""
+        if self._failed:
+            return
+        if len(self.frames) < WEBSOCKET_FRAMES:
+            super().handle_cont(event)
+        else:
+            self.frames = []
+            self.conn.send_close(*TOO_MANY_FRAMES)
+            self.handle_parser_exception()
 
     def handle_close(self, event: Frame) -> None:
         """The client's close, or its answer to ours."""

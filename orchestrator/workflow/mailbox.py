@@ -159,10 +159,7 @@ _carrier: Carrier = _carry
 
 
 class Postman:
-    """Posts from an event loop without ever blocking it: a thread takes whatever has gathered, in order.
-
-    When a letter cannot be posted, those to the same key that wait behind it fail as well.
-    """
+    """Posts from an event loop without ever blocking it: a thread takes whatever has gathered, in order."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Letter, Future[None]]] = deque()
@@ -196,22 +193,9 @@ class Postman:
         except Exception as error:  # every sender learns of it; the thread lives on
             for future in listening:
                 future.set_exception(error)
-            self._give_up_followers({(letter.workflow, letter.key) for letter, _ in batch}, error)
         else:
             for future in listening:
                 future.set_result(None)
-
-    def _give_up_followers(self, keys: set[tuple[str, str]], error: Exception) -> None:
-        """Fail what waits for the same keys: it must not arrive without what came before it."""
-        others: list[tuple[Letter, Future[None]]] = []
-        while self._waiting:
-            letter, future = self._waiting.popleft()
-            if (letter.workflow, letter.key) not in keys:
-                others.append((letter, future))
-            elif future.set_running_or_notify_cancel():
-                future.set_exception(error)
-        self._waiting.extendleft(reversed(others))
-        self._wake.set()
 
 
 postman = Postman()

@@ -57,6 +57,39 @@ def test_a_stream_may_end_after_its_runner_has_come_and_not_before(cluster, endp
     assert cluster.api.pool(pool).get("runner_pool_error") is None  # three good starts, no failure in between
 
 
+@engines("sqlite-daphne")
+@SDK
+def test_a_start_request_that_is_wanted_again_before_its_runner_has_come_serves_who_wants_it(
+    cluster, endpoint, pool
+):
+    api = cluster.api
+    endpoint.hold()
+    gone, second = (api.create_actor(pool, crash_policy="restart") for _ in range(2))
+    endpoint.wait("start_request", 2)
+    api.delete_actor(gone)
+    wait_for_starts(api, second, ["draining", "starting"])
+    third = api.create_actor(pool, crash_policy="restart")
+    wait_for_starts(api, second, ["starting", "starting"])
+    endpoint.go()
+    for actor_id in (second, third):
+        api.wait_running(actor_id)
+    for actor_id in (second, third):
+        assert generation(cluster, actor_id) == 0
+    assert len(endpoint.events("start_request")) == len(endpoint.events("actor_start")) == 2
+
+
+def wait_for_starts(api, pending_actor_id, states):
+    """Wait until the start requests of an actor's pool that are under way are in these states, in any order."""
+    latest = []
+
+    def look():
+        starts = api.explain(pending_actor_id)["pool"]["starts"]
+        latest[:] = sorted(start["state"] for start in starts)
+        return latest == states
+
+    wait_until(look, lambda: f"the start requests are {states}; they are {latest}")
+
+
 @engines("postgresql-uvicorn")
 @SDK
 def test_deleting_a_pool_drains_its_runners_and_ends_their_requests(cluster, endpoint, pool):

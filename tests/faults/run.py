@@ -65,7 +65,9 @@ def run_apart(fleet: Fleet, seed: int, rounds: int, kinds: Sequence[str] = ()) -
     return judged(
         fleet,
         seed,
-        lambda injector, desk, load: one_by_one(injector, desk, history, load.callable, drawn),
+        lambda injector, desk, load: one_by_one(
+            injector, desk, history, load.callable, fleet.cluster.workers, drawn
+        ),
         history=history,
     )
 

@@ -5,8 +5,10 @@ import json
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain, repeat
 
 import httpx
 import pytest
@@ -193,6 +195,42 @@ def test_a_body_that_grows_when_it_is_unpacked_is_not_unpacked(web):
 def test_no_compression_of_websockets_is_agreed_to(web):
     with connect(f"ws://{web.where[0]}:{web.where[1]}/gateway/{web.actor_id}/", proxy=None) as client:
         assert client.protocol.extensions == []
+
+
+def deflated(size: int) -> bytes:
+    packer = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    return packer.compress(b"\0" * size) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+FIN, PACKED, BINARY = 0x80, 0x40, 0x02
+FRAMES = {
+    "packed though nobody agreed to it": (
+        1002,
+        lambda: [abuse.frame(FIN | PACKED | BINARY, deflated(BOMB_BYTES))],
+    ),
+    "announced as an exbibyte": (1009, lambda: [abuse.frame(FIN | BINARY, b"x", announced=2**60)]),
+    "in pieces without end": (
+        1009,
+        lambda: chain([abuse.frame(BINARY, b"x")], repeat(abuse.frame(0, bytes(MIB)), BOMB_BYTES // MIB)),
+    ),
+    "in a hundred thousand pieces of nothing": (
+        1009,
+        lambda: chain([abuse.frame(BINARY, b"")], repeat(abuse.frame(0, b"") * 1000, 100)),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/gateway/{actor}/", "/runners/connect?protocol_version=7&namespace=default&runner_key=x"],
+    ids=["actor", "runner"],
+)
+@pytest.mark.parametrize(("code", "frames"), FRAMES.values(), ids=FRAMES)
+def test_a_message_that_is_too_much_ends_its_socket(web, path, code, frames):
+    memory = web.child.rss_bytes()
+    assert abuse.close_code_after(web.where, path.format(actor=web.actor_id), frames()) == code
+    assert web.child.peak_rss_bytes() - memory < SPARE_BYTES
+    web.assert_serves()
 
 
 @pytest.mark.parametrize(

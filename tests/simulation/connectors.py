@@ -6,7 +6,7 @@ from typing import Any
 from orchestrator.ids import new_id
 from orchestrator.workflow import mailbox
 from runners import claims
-from runners.claims import Claimed
+from runners.claims import Claimed, Held
 from tests.simulation.engine import Engine
 from tests.simulation.processes import Census, Process
 from tests.simulation.world import World
@@ -96,24 +96,24 @@ class Connector:
         if not self.alive:
             return
         if self.streams or self._endings:
-            states = claims.renew(connector_id=self.id, now=self.world.now)
+            held = claims.renew(connector_id=self.id, now=self.world.now)
             for id_, stream in list(self.streams.items()):
-                if states.get(id_, "closing") == "closing":
+                if id_ not in held or held[id_].state == "closing":
                     stream.end(None)
-            self._repeat(states)
+            self._repeat(held)
         for request in claims.claim(connector_id=self.id, limit=100, now=self.world.now):
             self.world.counts["start requests"] += 1
             self.world.tell(f"connects {request.id[-6:]} GET /start")
             self.streams[request.id] = Stream(self, request)
 
-    def _repeat(self, states: dict[str, str]) -> None:
+    def _repeat(self, held: dict[str, Held]) -> None:
         for id_, (pool_id, signal) in list(self._endings.items()):
-            if id_ in states:
+            if id_ in held:
                 mailbox.post("pools", pool_id, signal)
             else:
                 del self._endings[id_]
         for id_, (pool_id, runner_id) in self.ready.items():
-            if states.get(id_) in ("starting", "open"):
+            if id_ in held and not held[id_].named:
                 mailbox.post("pools", pool_id, {"t": "ready", "request_id": id_, "runner_id": runner_id})
 
     def tell(self, request: Claimed, signal: dict[str, Any]) -> None:

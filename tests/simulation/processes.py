@@ -372,7 +372,8 @@ class Socket:
         """Send a runner that was known what it has not had, once it has repeated what it has to say."""
         if not self._reaches():
             return
-        self.events.silent_since = None
+        for actor_id, signal in self.events.returned(self.world.now):
+            mailbox.post("actors", actor_id, signal)
         newest, log = services.command_log(runner_id=self.runner_id, after_seq=self.cursor.sent_seq)
         for command in log:
             place = (command.actor_id, command.generation)

@@ -240,9 +240,17 @@ class Run:
                 place = (instance.generation, process.runner_id)
                 if not instance.mute and place != (row.generation, row.runner_id):
                     self.world.fail(f"{row.pk} has a zombie: {place}")
+        self._check_requests()
         for runner in Runner.objects.exclude(state=Runner.State.LIVE):
             if runner.state != Runner.State.STOPPED or runner.due_at is not None:
                 self.world.fail(f"runner {runner.pk} is still {runner.state}")
+
+    def _check_requests(self) -> None:
+        """Each runner of a serverless pool hangs on a request that will end it, or it would stay for ever."""
+        named = ServerlessConnection.objects.exclude(state=ServerlessConnection.State.ENDED)
+        live = Runner.objects.filter(state=Runner.State.LIVE).exclude(name="normal")
+        for runner in live.exclude(pk__in=named.values("runner_id")):
+            self.world.fail(f"runner {runner.pk} of {runner.name} hangs on no request")
 
     def _check_timeline(self, actor: Actor) -> None:
         """Its timeline leads to its row (I16), deadlines aside: a Tick is taken to have come in time."""

@@ -5,7 +5,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -99,3 +99,32 @@ def answer_to(where: Address, request: bytes, seconds: float = 20.0) -> bytes:
         with contextlib.suppress(OSError):
             return one.recv(65_536)
     return b""
+
+
+def frame(first: int, payload: bytes, announced: int | None = None) -> bytes:
+    """Return a client's WebSocket frame by its first byte (flags and kind); it may announce more than there is."""
+    length = len(payload) if announced is None else announced
+    if length < 126:
+        size = bytes([0x80 | length])
+    else:
+        assert length >= 1 << 16, "no test needs the middle form"
+        size = bytes([0x80 | 127]) + length.to_bytes(8)
+    return bytes([first]) + size + bytes(4) + payload
+
+
+def close_code_after(where: Address, path: str, pieces: Iterable[bytes], seconds: float = 20.0) -> int:
+    """Open a WebSocket, send that, and return the code it is closed with: 1006 if it ends without one."""
+    with socket.create_connection(where, timeout=seconds) as one, one.makefile("rb") as answer:
+        one.sendall(UPGRADE.format(path=path).encode())
+        while answer.readline().strip():
+            pass
+        with contextlib.suppress(ConnectionError):  # it may be closed before all is said
+            for piece in pieces:
+                one.sendall(piece)
+        with contextlib.suppress(ConnectionError):
+            while head := answer.read(2):
+                length = int.from_bytes(answer.read(2)) if head[1] == 126 else head[1]
+                payload = answer.read(length)
+                if head[0] == 0x88:
+                    return int.from_bytes(payload[:2])
+    return 1006

@@ -82,6 +82,10 @@ class Api:
         [actor] = self._accepted("GET", "/actors", params=wanted)["actors"]
         return dict(actor)
 
+    def explain(self, actor_id: str) -> Json:
+        """Return where the actor is and why."""
+        return dict(self._accepted("GET", f"/actors/{actor_id}/explain")["explanation"])
+
     def runners(self, pool: str) -> list[Json]:
         """Return the runners of a pool that are not stopped."""
         return list(self._accepted("GET", "/runners", params={"name": pool})["runners"])

@@ -18,7 +18,7 @@ from tests.support.endpoint import Endpoint, node_endpoint, sdk_endpoint
 
 ENGINE = pytest.StashKey[tuple[Cluster, dict[str, int]]]()
 ADMIN_TOKEN = "the-admins-token"
-LOST_SOON = {"TORPOR_SERVERLESS_CLAIM_MS": "1000"}  # a connector that died is missed after a second
+LOST_SOON = {"TORPOR_SERVERLESS_CLAIM_MS": "2000"}  # a connector that died is missed after two seconds
 _numbers = itertools.count(1)
 
 

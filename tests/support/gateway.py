@@ -1,5 +1,7 @@
 """What tests of the gateway look at: its refusals, and what it still holds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -29,3 +31,21 @@ def count_held() -> dict[str, int]:
         "listeners": sum(len(watch.listeners) for watch in watches),
         "users": sum(watch.users for watch in watches),
     }
+
+
+@contextmanager
+def deaf_to(actor_id: str) -> Iterator[None]:
+    """Keep what is told of an actor from this process for a while; then it hears all of it."""
+    from orchestrator.bus import get_bus
+    from runners.channel import actor_channel
+
+    subscription: Any = get_bus()._subscriptions[actor_channel(actor_id).encode()]
+    handlers, missed = subscription.handlers, []
+    subscription.handlers = (missed.append,)
+    try:
+        yield
+    finally:
+        subscription.handlers = handlers
+        for payload in missed:
+            for handler in handlers:
+                handler(payload)

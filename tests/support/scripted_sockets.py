@@ -43,6 +43,10 @@ class ActorSocket:
             self._sent += 1
             await self.runner.send(ToServerTunnelMessage(place, kind))
 
+    def lose(self) -> None:
+        """Say something that a broken connection takes along."""
+        self._sent += 1
+
     async def accept(self, *, can_hibernate: bool = False) -> None:
         await self.say(ToServerWebSocketOpen(can_hibernate))
 

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection
 from orchestrator import clock, retention
 from orchestrator.db import look_at_the_clock
 from orchestrator.workflow import mailbox, timers
-from orchestrator.workflow.sweep import ask_for_echoes, sweep
+from orchestrator.workflow.sweep import ask_for_echoes, look_again, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Command(BaseCommand):
                     sweep(clock.now())
                     ask_for_echoes()
                     retention.begin()
+                look_again(time.monotonic())
             except (redis.RedisError, OSError, DatabaseError):
                 logger.exception("sweep failed, trying again", extra={"action": "sweep_failed"})
                 connection.close()

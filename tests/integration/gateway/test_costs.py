@@ -168,7 +168,7 @@ async def test_between_processes_a_request_is_two_messages_and_under_load_they_s
         reads = reads_of_redis() - reads
         costs = counted.take()
     assert costs.commands["PUBLISH"] == 2 * ABREAST * EACH
-    assert reads < 0.8 * costs.commands["PUBLISH"], (reads, costs)  # one after the other: two for each request
+    assert reads < 0.97 * costs.commands["PUBLISH"], (reads, costs)  # one after the other: two for each request
 
 
 def reads_of_redis():

@@ -15,7 +15,7 @@ from runners.protocol.messages import (
     ToClientCommands,
     ToServerStopping,
 )
-from tests.support.gateway import NOTHING
+from tests.support.gateway import NOTHING, deaf_to
 from tests.support.live import actor_row, has_status, running_actor, wake
 from tests.support.scripted_runner import CRASHED, RUNNING, SLEEP, STOPPED
 from tests.support.scripted_sockets import client_of, closed, refused, take_accepted, take_opened
@@ -168,6 +168,38 @@ async def test_a_runner_that_lost_its_connection_is_told_again_what_it_may_have_
     await runner.connect()
     assert [await socket.take_text(), await socket.take_text()] == ["1", "2"]
     assert socket.index == 2
+
+
+async def test_a_message_lost_with_the_runners_connection_ends_the_socket(runner, actor_id, client, socket):
+    """Nobody says it again, and nobody would notice."""
+    await runner.drop()
+    await runner.connect()
+    await socket.send("all is well")
+    assert await client.recv() == "all is well"
+    await runner.drop()
+    socket.lose()
+    await runner.connect()
+    await socket.send("after the gap")
+    assert await refused(client) == (1011, "guard.websocket_tunnel_lost")
+
+
+async def test_what_is_sent_before_the_gateway_knows_of_a_new_life_does_not_come_before_what_that_has_to_hear(
+    runner, actor_id, client, socket
+):
+    """An npm client would close the socket: ws.message_index_skip (PROTOCOL §5.6)."""
+    await client.send("1")
+    assert await socket.take_text() == "1"
+    runner.obeys = False
+    await runner.say(actor_id, SLEEP)
+    await has_status(actor_id, "stopping")
+    await wake(actor_id)
+    with deaf_to(actor_id):
+        await runner.say(actor_id, STOPPED)
+        await begin_life(runner, actor_id, 1)
+        await client.send("2")
+        await (await client.ping())
+        await (await runner.socket.ping())
+    assert [(await socket.take_text(), socket.index) for _ in range(2)] == [("1", 1), ("2", 2)]
 
 
 async def talk(client, socket, runner, *, generation):

@@ -9,12 +9,13 @@ from gateway.hub import open_hub
 from orchestrator.bus import get_bus
 from orchestrator.db import run_db
 from orchestrator.redis import get_redis
+from orchestrator.workflow import mailbox
 from runners import channel
 from runners.models import Runner
 from runners.protocol.messages import ToClientWebSocketMessage
-from tests.support.gateway import NOTHING
-from tests.support.live import running_actor
-from tests.support.scripted_runner import SLEEP, ScriptedRunner, connected
+from tests.support.gateway import NOTHING, deaf_to
+from tests.support.live import has_status, running_actor, wake
+from tests.support.scripted_runner import RUNNING, SLEEP, STOPPED, ScriptedRunner, connected
 from tests.support.scripted_sockets import client_of, closed, refused, take_accepted
 from tests.support.web import eventually
 
@@ -139,6 +140,55 @@ async def test_one_that_may_hibernate_says_it_again(sleeper):
     assert (await socket.take_text(), socket.index) == ("after the gap", 1)
     await client.send("and on")
     assert (await socket.take_text(), socket.index) == ("and on", 2)
+
+
+async def test_what_is_sent_before_the_gateway_knows_of_a_new_life_does_not_come_before_what_that_has_to_hear(
+    sleeper, runner, actor_id
+):
+    client, socket = sleeper
+    await client.send("1")
+    assert await socket.take_text() == "1"
+    runner.obeys = False
+    await runner.say(actor_id, SLEEP)
+    await has_status(actor_id, "stopping")
+    await wake(actor_id)
+    with deaf_to(actor_id):
+        await runner.say(actor_id, STOPPED)
+        await has_status(actor_id, "starting", generation=1)
+        await eventually(lambda: len(runner.commands()) == 3)
+        await client.send("2")
+        await eventually(lambda: the_lane()._number == 3 and not the_lane()._waiting)
+    runner.lives[actor_id] = 1
+    runner._indexes[actor_id] = -1
+    await runner.say(actor_id, RUNNING)
+    assert [(await socket.take_text(), socket.index) for _ in range(2)] == [("1", 1), ("2", 2)]
+
+
+async def test_what_waits_for_a_life_that_has_ended_is_not_sent(sleeper, runner, actor_id):
+    client, _ = sleeper
+    await runner.drop()
+    await client.send("1")
+    await eventually(lambda: the_lane()._waiting)
+    way = the_lane()
+    await run_db(Runner.objects.filter(pk=runner.runner_id).update, state="stopped")
+    await run_db(
+        mailbox.post, "actors", actor_id, {"t": "missing", "runner_id": runner.runner_id, "generation": 0}
+    )
+    await eventually(lambda: not way._waiting)
+    assert way._waiting_bytes == 0
+
+
+@pytest.mark.parametrize("can_hibernate", [True, False], ids=["may hibernate", "may not"])
+async def test_a_message_lost_with_the_runners_connection_ends_any_socket(
+    runner, actor_id, engine_url, can_hibernate
+):
+    async with client_of(engine_url, actor_id) as client:
+        socket = await opened(client, runner, can_hibernate=can_hibernate)
+        await runner.drop()
+        socket.lose()
+        await runner.connect()
+        await socket.send("after the gap")
+        assert await refused(client) == (1011, "guard.websocket_tunnel_lost")
 
 
 @pytest.mark.parametrize("can_hibernate", [True, False], ids=["may hibernate", "may not"])

@@ -1,9 +1,14 @@
 """The sweep and the timers: what is overdue is signalled, and no mailbox is forgotten."""
 
+import os
+import signal
 import threading
+import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -12,9 +17,10 @@ from actors import queue, storage_erasure
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
 from orchestrator.workflow import mailbox, timers
-from orchestrator.workflow.sweep import BACKLOG_LIMIT, sweep
+from orchestrator.workflow.sweep import BACKLOG_LIMIT, look_again, sweep
 from runners import pool_tasks, tasks
 from runners.models import Runner
+from tests.support.api import wait_until
 from tests.support.management import make_actor, make_pool, make_runner, signals
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,6 +85,72 @@ def test_no_task_is_sent_for_a_mailbox_somebody_drains():
     get_redis().set(mailbox.lock_name("actors", mailbox.shard_of("a")), "a worker's token")
     sweep(timezone.now())
     assert queued_tasks() == 0
+
+
+@pytest.fixture
+def held() -> str:
+    """A mailbox that waits, held by a worker whose lease lapses in a moment, and no task: the lock's name."""
+    mailbox.post("actors", "a", {"t": "wake"})
+    get_redis().delete(QUEUE)
+    lock = mailbox.lock_name("actors", mailbox.shard_of("a"))
+    get_redis().set(lock, "the token of a worker that was killed", px=LEASE_MS)
+    return lock
+
+
+LEASE_MS = 900
+LATER = LEASE_MS / 1_000
+
+
+def test_a_mailbox_gets_its_task_when_the_lease_lapses_and_not_only_at_the_next_sweep(held):
+    sweep(timezone.now())
+    look_again(time.monotonic())
+    assert queued_tasks() == 0
+    get_redis().delete(held)
+    look_again(time.monotonic() + LATER)
+    look_again(time.monotonic() + LATER)
+    assert queued_tasks() == 1
+
+
+def test_a_lease_that_was_started_anew_is_left_alone(held):
+    sweep(timezone.now())
+    get_redis().pexpire(held, 60_000)
+    look_again(time.monotonic() + LATER)
+    get_redis().delete(held)
+    look_again(time.monotonic() + LATER)
+    assert queued_tasks() == 0
+
+
+def test_a_mailbox_that_was_drained_meanwhile_needs_no_task(held):
+    sweep(timezone.now())
+    get_redis().delete(held, mailbox.stream_name("actors", mailbox.shard_of("a")))
+    look_again(time.monotonic() + LATER)
+    assert queued_tasks() == 0
+
+
+def test_the_sweeper_looks_again_between_two_sweeps(held, env):
+    env(sweep_interval_ms=600_000)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ending = threading.Thread(target=_end_sweeper_after_a_task)
+    try:
+        ending.start()
+        call_command("sweeper")
+    finally:
+        ending.join()
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert turns() == 1
+
+
+def turns() -> int:
+    """Return how many tasks that drain a mailbox of actors wait for a worker."""
+    return sum(b"actors.advance_shard" in task for task in get_redis().lrange(QUEUE, 0, -1))
+
+
+def _end_sweeper_after_a_task() -> None:
+    """Tell this process, which runs a sweeper, to end once it has sent one, or has had time enough."""
+    with suppress(AssertionError):
+        wait_until(lambda: turns() > 0, lambda: "a task is sent", 10)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_tasks_do_not_pile_up_while_workers_are_away():

@@ -46,8 +46,39 @@ async def test_an_event_that_redis_loses_is_dealt_with_within_a_ping_interval(wo
     assert runner.stopped == [(actor_id, 0)]
 
 
-async def test_an_event_that_could_not_be_posted_is_not_overtaken_by_the_next(worker, host, namespace):
+async def test_an_event_that_redis_loses_is_not_overtaken_by_the_next(worker, host, namespace, env):
     """Overtaken, it would be taken for a repetition when it is said again."""
+    env(runner_ping_interval_ms=300)
+    runner = await host()
+    actor_id = await running_actor(namespace)
+    worker.pause()
+    await runner.say(actor_id, ALARMS[0])
+    await eventually(lambda: signals("actors", actor_id))
+    get_redis().flushall()
+    worker.go()
+    await runner.say(actor_id, SLEEP)
+    row = await has_status(actor_id, "asleep")
+    assert row.alarm_at is not None
+    assert row.alarm_at.timestamp() * 1000 == pytest.approx(ALARMS[0].alarm_ts_ms)
+    assert runner.stopped == [(actor_id, 0)]
+
+
+async def test_an_event_that_the_cut_connection_has_lost_is_not_overtaken_by_one_said_before_the_init(
+    worker, host, namespace
+):
+    """npm clients say what is new as soon as they are connected, and what is old when the init has come."""
+    runner = await host()
+    actor_id = await running_actor(namespace)
+    await runner.drop()
+    runner.event(actor_id, ALARMS[0])
+    runner.first_words = (ToServerEvents((runner.event(actor_id, SLEEP),)),)
+    await runner.connect()
+    row = await has_status(actor_id, "asleep")
+    assert row.alarm_at is not None
+
+
+async def test_an_event_that_could_not_be_posted_is_not_overtaken_by_the_next(worker, host, namespace, env):
+    env(runner_ping_interval_ms=300)
     runner = await host()
     actor_id = await running_actor(namespace)
     get_redis().config_set("maxmemory", 1)

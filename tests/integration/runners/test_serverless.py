@@ -14,6 +14,7 @@ from orchestrator.errors import Forbidden
 from orchestrator.models import Namespace
 from orchestrator.redis import get_redis
 from orchestrator.tokens import authorise
+from orchestrator.workflow import mailbox
 from runners import claims, serverless
 from runners.models import RunnerConfig, ServerlessConnection
 from runners.protocol.codec import encode_serverless_init
@@ -314,6 +315,11 @@ async def test_the_requests_of_a_dead_connector_are_sent_anew_once_its_lease_is_
     assert len(endpoint.requests) == 1
 
 
+@pytest.mark.parametrize(("claim_ms", "seconds"), [(500, 1 / 6), (1_500, 0.5), (3_000, 1.0), (5_000, 1.0)])
+def test_a_connector_looks_often_enough_for_its_claims_to_hold(claim_ms, seconds):
+    assert serverless.look_seconds(claim_ms) == pytest.approx(seconds)
+
+
 async def test_a_connector_that_ends_lets_go_at_once_and_nobody_takes_it_for_a_failure(
     pool, worker, endpoint, host, namespace
 ):
@@ -370,6 +376,27 @@ async def test_what_redis_loses_of_a_stream_is_told_again(
     worker.go()
     await request_row("ready" if awaited == "ready" else "ended")
     assert (await pool_row()).error is None
+
+
+async def test_the_runner_of_a_request_that_was_let_go_is_named_until_the_pool_knows_it(
+    pool, connected, worker, endpoint, host, namespace, quick
+):
+    await run_db(RunnerConfig.objects.update, drain_grace_period=timedelta(minutes=1), min_runners=1)
+    await run_db(mailbox.post, "pools", pool.pk, {"t": "bump"})
+    request = await endpoint.request()
+    await request.answer()
+    await request_row("open")
+    await run_db(RunnerConfig.objects.update, min_runners=0)
+    await run_db(mailbox.post, "pools", pool.pk, {"t": "bump"})
+    await request_row("draining")
+    worker.pause()
+    runner = await host(slots=1)
+    await request.event(init_of(runner.runner_id))
+    await eventually(lambda: "ready" in [signal["t"] for signal in signals("pools", pool.pk)])
+    get_redis().flushall()
+    worker.go()
+    assert await runner.has_closed() == (1000, "ws.eviction")
+    assert await request_row("ended", "closing")
 
 
 async def test_a_stream_cannot_name_the_runner_of_another_namespace(pool, connected, endpoint, host, namespace):

@@ -28,13 +28,16 @@ reports = st.one_of(
     st.builds(life.StoppedReport, st.booleans(), st.none() | st.text(max_size=5)),
     st.builds(life.AlarmReport, st.none() | moments),
 )
+indexes = st.integers(-1, 6)
 signals = st.one_of(
     st.just(life.Start()),
     st.builds(life.Wake, st.none() | st.text(max_size=5), st.booleans()),
     st.just(life.SlotFree()),
     st.builds(life.Allocated, runner_ids, st.booleans()),
     st.builds(life.NoSlot, st.booleans()),
-    st.builds(life.FromRunner, runner_ids, generations, st.integers(-1, 6), reports, st.none() | moments),
+    st.builds(
+        life.FromRunner, runner_ids, generations, indexes, reports, st.none() | moments, st.none() | indexes
+    ),
     st.builds(life.RunnerLost, runner_ids, moments, st.sampled_from(life.FailureKind)),
     st.builds(life.Missing, runner_ids, generations),
     st.builds(life.RunnerDraining, runner_ids, moments),

@@ -64,6 +64,17 @@ SHAPES = [
         },
     ),
     (
+        life.FromRunner("r1", 3, 7, life.SleepIntent(), after=6),
+        {
+            "t": "from_runner",
+            "runner_id": "r1",
+            "generation": 3,
+            "index": 7,
+            "report": {"t": "sleep_intent"},
+            "after": 6,
+        },
+    ),
+    (
         life.RunnerLost("r1", NOON, life.FailureKind.RUNNER_DRAINING_TIMEOUT),
         {
             "t": "runner_lost",

@@ -84,8 +84,9 @@ def report(
     generation: int = G,
     runner_id: str = RUNNER,
     heard_at: datetime | None = None,
+    after: int | None = None,
 ) -> FromRunner:
-    return FromRunner(runner_id, generation, index, what, heard_at)
+    return FromRunner(runner_id, generation, index, what, heard_at, after)
 
 
 STOPPED_OK = report(StoppedReport(ok=True))
@@ -823,3 +824,16 @@ def test_the_fate_of_another_runner_is_nothing(state):
 def test_gaps_in_the_events_are_accepted(state):
     after, _ = decide(state, report(AlarmReport(RING), index=250), NOON, LIMITS)
     assert after.event_index == 250
+
+
+@pytest.mark.parametrize(
+    "what", [RunningReport(), SleepIntent(), StopIntent(), StoppedReport(True), AlarmReport(NOON)], ids=name
+)
+@pytest.mark.parametrize("state", HOSTED, ids=name)
+def test_an_event_waits_for_the_one_before_it(state, what):
+    """Decided first, it would make a repetition of the other."""
+    before, index = state.event_index + 2, state.event_index + 3
+    assert decide(state, report(what, index=index, after=before), NOON, LIMITS) == (state, [])
+    caught_up, _ = decide(state, report(AlarmReport(None), index=before, after=state.event_index), NOON, LIMITS)
+    assert caught_up.event_index == before
+    assert decide(caught_up, report(what, index=index, after=before), NOON, LIMITS) != (caught_up, [])

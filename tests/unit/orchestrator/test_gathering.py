@@ -77,6 +77,13 @@ async def test_nothing_is_left_behind_at_the_end(wire, gathering, end, word):
     assert wire.told == [b"last", word]
 
 
+async def test_nothing_is_written_to_a_connection_that_has_ended(wire, gathering):
+    gathering.write(b"late")
+    wire.close()
+    await asyncio.sleep(0)
+    assert wire.told == ["hang up"]
+
+
 async def test_for_the_rest_it_is_the_transport(wire, gathering):
     gathering.pause_reading()
     gathering.resume_reading()

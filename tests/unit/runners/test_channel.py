@@ -5,6 +5,7 @@ from hypothesis import given, strategies as st
 
 from orchestrator.ids import new_id
 from runners.channel import (
+    ANY_LIFE,
     Evict,
     Frames,
     FromRunner,
@@ -30,6 +31,12 @@ messages = st.one_of(
         st.integers(0, 2**32 - 1),
         st.integers(0, 2**64 - 1),
         st.lists(st.binary()).map(tuple),
+    ),
+    st.builds(
+        lambda framed: Frames(b"gate", 1, 2, tuple(one for one, _ in framed), tuple(life for _, life in framed)),
+        st.lists(
+            st.tuples(st.binary(), st.tuples(ids, st.integers(0, 2**32 - 1)) | st.just(ANY_LIFE)), min_size=1
+        ),
     ),
     st.builds(Probe, st.binary(min_size=4, max_size=4)),
     st.builds(LogEntry, st.integers(0, 2**64 - 1), st.binary()),

@@ -9,6 +9,7 @@ from orchestrator.ids import new_id
 from runners.connection import (
     MAX_ACTOR_NAMES,
     MAX_INIT_BYTES,
+    MAX_UNDER_WAY,
     Address,
     CommandCursor,
     Events,
@@ -199,10 +200,41 @@ def test_an_event_is_a_signal_to_its_actor(inner, report):
     assert Events(RUNNER).hear([event(4, inner, generation=3)], NOON) == [(ACTOR, signal)]
 
 
+def afters(letters):
+    return [signal.get("after") for _, signal in letters]
+
+
+def test_an_event_names_the_one_before_it_of_the_same_life():
+    events = Events(RUNNER)
+    said = [event(0), event(0, actor_id=OTHER), event(2), event(0, generation=1), event(3), event(1, generation=1)]
+    assert afters(events.hear(said, NOON)) == [None, None, 0, None, 2, 0]
+    events.processed([done(index) for index in (0, 2, 3)])
+    assert afters(events.hear([event(4)], NOON)) == [3]
+    assert afters(events.hear([event(2), event(3)], NOON)) == [None, None], "what was heard before stands alone"
+    assert afters(events.hear([event(5)], NOON)) == [4]
+
+
+def test_nothing_of_a_returned_runner_is_passed_on_before_it_has_repeated_itself():
+    """It may say what is new before what the former connection has lost."""
+    events = Events(RUNNER, silent_since=NOON - timedelta(seconds=1))
+    assert events.hear([event(2)], NOON) == []
+    assert events.hear([event(index) for index in (0, 1, 2)] + [event(0, actor_id=OTHER)], NOON) == []
+    letters = events.returned(NOON)
+    assert [signal["index"] for actor_id, signal in letters if actor_id == ACTOR] == [0, 1, 2]
+    assert events.seen == {(ACTOR, 0), (OTHER, 0)}
+    assert events.returned(NOON) == []
+
+
+def test_a_returned_runner_that_says_more_than_can_be_kept_is_heard_before():
+    events = Events(RUNNER, silent_since=NOON)
+    assert events.hear([event(index) for index in range(MAX_UNDER_WAY - 1)], NOON) == []
+    assert len(events.hear([event(MAX_UNDER_WAY)], NOON)) == MAX_UNDER_WAY
+
+
 def test_what_a_returned_runner_repeats_may_have_been_said_before_it_was_gone():
     events = Events(RUNNER, silent_since=NOON - timedelta(seconds=1))
-    [(_, repeated)] = events.hear([event(0)], NOON)
-    events.silent_since = None
+    events.hear([event(0)], NOON)
+    [(_, repeated)] = events.returned(NOON)
     [(_, new)] = events.hear([event(1)], NOON)
     assert [signal["heard_at"] for signal in (repeated, new)] == [
         (NOON - timedelta(seconds=1)).isoformat(),
@@ -230,13 +262,17 @@ def test_an_event_of_an_id_that_is_not_ours_is_ignored(actor_id):
 
 
 def test_what_is_not_dealt_with_is_said_again_after_a_while_and_then_after_another():
+    """And with it what follows it: that cannot be decided without it."""
     events = ledger(0)
     later, interval = NOON + timedelta(seconds=1), timedelta(seconds=3)
-    events.hear([event(1)], later)
-    again = events.repeat(heard_before=later, now=NOON + interval)
-    assert [signal["index"] for _, signal in again] == [0]
-    assert [signal["index"] for _, signal in events.repeat(NOON + interval, NOON + interval)] == [1]
-    events.processed([done(0), done(1)])
+    events.hear([event(1), event(0, actor_id=OTHER)], later)
+
+    def repeated(heard_before, now):
+        return [(actor_id, signal["index"]) for actor_id, signal in events.repeat(heard_before, now)]
+
+    assert repeated(later, NOON + interval) == [(ACTOR, 0), (ACTOR, 1)]
+    assert repeated(NOON + interval, NOON + interval) == [(OTHER, 0)]
+    events.processed([done(0), done(1), done(0, actor_id=OTHER)])
     assert events.repeat(NOON + 9 * interval, NOON + 9 * interval) == []
 
 
@@ -287,6 +323,17 @@ def test_a_later_life_of_one_actor_touches_no_other_actors_acks():
     events.processed([done(1)])
     events.start(OTHER, 7)
     assert acks(events) == {(ACTOR, 0): 0}
+
+
+def test_a_life_is_followed_by_any_later_one_that_was_started_or_has_spoken():
+    events = Events(RUNNER)
+    assert not events.is_followed((ACTOR, 0))
+    events.start(ACTOR, 1)
+    assert [events.is_followed((ACTOR, generation)) for generation in (0, 1, 2)] == [True, False, False]
+    assert not events.is_followed((OTHER, 0))
+    events = Events(RUNNER, silent_since=NOON)
+    events.hear([event(0, generation=3)], NOON)
+    assert events.is_followed((ACTOR, 2)), "a returned runner has repeated it"
 
 
 moves = st.lists(

@@ -124,6 +124,16 @@ def test_an_idle_runner_is_evicted_at_once_when_it_is_to_go(state):
     assert (name(after), effects) == ("Evicting", CLOSE)
 
 
+@pytest.mark.parametrize("state", STATES, ids=name)
+def test_a_runner_that_is_to_go_only_if_it_is_idle_stays_with_its_actors_as_it_is(state):
+    asked = Drain(GRACE / 10, only_if_idle=True)
+    assert decide(state, asked, BUSY, NOON, LIMITS) == (state, [])
+
+
+def test_a_runner_that_is_to_go_only_if_it_is_idle_goes_if_it_is():
+    assert decide(LIVE, Drain(GRACE, only_if_idle=True), IDLE, NOON, LIMITS) == (EVICTED, CLOSE)
+
+
 def test_a_runner_is_evicted_at_the_end_of_its_grace_and_not_before():
     just_before = DRAINING.until - timedelta(microseconds=1)
     told_again, _ = decide(DRAINING, Tick(), BUSY, just_before, LIMITS)
@@ -241,7 +251,7 @@ states = st.one_of(
 signals = st.one_of(
     st.builds(Connected, sockets),
     st.builds(Disconnected, sockets),
-    st.integers(0, 60).map(lambda value: Drain(value * SECOND)),
+    st.builds(lambda value, only_if_idle: Drain(value * SECOND, only_if_idle), st.integers(0, 60), st.booleans()),
     st.sampled_from([SlotFreed(), Evict(), Tick()]),
 )
 ORDER = [Live, Draining, Evicting, Stopped]

@@ -30,7 +30,7 @@ MESSAGE = ToClientWebSocketMessage(b"x", binary=False)
 def test_messages_are_taken_in_their_order_once():
     links = Links()
     assert [links.take(frames(number)) for number in (0, 1, 1, 0, 2)] == [True, True, False, False, True]
-    assert links.standing(HERE) == Standing(1, 3)
+    assert links.standing(HERE) == Standing(1, 3, Flag.LIVES)
 
 
 def test_after_a_gap_nothing_is_taken_until_the_gateway_begins_anew():
@@ -38,11 +38,11 @@ def test_after_a_gap_nothing_is_taken_until_the_gateway_begins_anew():
     links.take(frames(0))
     assert not links.take(frames(2))
     assert links.is_broken(HERE)
-    assert links.standing(HERE) == Standing(1, 1, Flag.BROKEN)
+    assert links.standing(HERE) == Standing(1, 1, Flag.BROKEN | Flag.LIVES)
     assert not links.take(frames(1))
     assert links.take(frames(0, epoch=2))
     assert not links.take(frames(3, epoch=1))
-    assert links.standing(HERE) == Standing(2, 1)
+    assert links.standing(HERE) == Standing(2, 1, Flag.LIVES)
 
 
 def test_a_socket_that_hears_of_a_gateway_in_the_middle_has_missed_the_beginning():
@@ -73,7 +73,7 @@ def test_what_was_written_is_in_doubt_until_a_later_ping_is_answered():
     assert links.standing(HERE, Flag.GONE).doubtful == {b"req2"}
     links.pinged(3)
     links.ponged(3)
-    assert links.standing(HERE, Flag.GONE) == Standing(0, 0, Flag.GONE)
+    assert links.standing(HERE, Flag.GONE) == Standing(0, 0, Flag.GONE | Flag.LIVES)
 
 
 def test_each_gateway_hears_of_its_own_doubts():
