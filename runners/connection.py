@@ -6,7 +6,7 @@ Does no I/O and has no clock. `consumers.py` and `conversation.py` are the shell
 import re
 from collections.abc import Collection, Iterable, KeysView
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -173,8 +173,27 @@ def read_init(frame: bytes | None, version: int) -> ToServerInit:
     return replace(init, prepopulate_actor_names={n: names[n] for n in names if _is_name(n)})
 
 
+MOST_DOUBLINGS = 4
+"""An event that was said again is left alone for twice as long before the next time, but no more than 16 times as
+long as at first: while workers are late it is not lost, and more of the same would make them later."""
+
 EventKey = tuple[str, int, int]
 """Actor id, generation, index."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """An event that was passed on, last at `at`."""
+
+    signal: dict[str, Any]
+    at: datetime
+    times: int = 1
+
+    def is_late(self, patience: timedelta, now: datetime) -> bool:
+        return now - self.at > patience * (1 << min(self.times - 1, MOST_DOUBLINGS))
+
+    def again(self, now: datetime) -> "_Posted":
+        return _Posted(self.signal, now, self.times + 1)
 
 
 @dataclass(slots=True)
@@ -198,7 +217,7 @@ class Events:
     _early: list[EventWrapper] = field(default_factory=list)  # heard before it has
     _last: dict[Life, int] = field(default_factory=dict)  # greatest index of each life that is not over
     _newest: dict[str, int] = field(default_factory=dict)  # newest generation of each actor spoken of or started
-    _waiting: dict[EventKey, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
+    _waiting: dict[EventKey, _Posted] = field(default_factory=dict)
     _acks: dict[str, tuple[int, int]] = field(default_factory=dict)  # by actor: generation, index
 
     @property
@@ -256,17 +275,16 @@ class Events:
             signal = self._signal(event, self.silent_since or now)
             self._last[key[:2]] = max(key[2], self._last.get(key[:2], key[2]))
             self._outdate(*key[:2])
-            self._waiting[key] = (signal, now)
+            self._waiting[key] = _Posted(signal, now)
             letters.append((checkpoint.actor_id, signal))
         return letters
 
-    def repeat(self, heard_before: datetime, now: datetime) -> list[tuple[str, dict[str, Any]]]:
-        """Return again what was heard before a moment and is still not dealt with, and what follows it."""
-        late = {key[:2] for key, (_, at) in self._waiting.items() if at < heard_before}
-        again = [(key, signal) for key, (signal, _) in self._waiting.items() if key[:2] in late]
-        for key, signal in again:
-            self._waiting[key] = (signal, now)
-        return [(key[0], signal) for key, signal in again]
+    def repeat(self, patience: timedelta, now: datetime) -> list[tuple[str, dict[str, Any]]]:
+        """Return again what was passed on longer ago and is still not dealt with, and what follows it."""
+        late = {key[:2] for key, posted in self._waiting.items() if posted.is_late(patience, now)}
+        again = {key: posted.again(now) for key, posted in self._waiting.items() if key[:2] in late}
+        self._waiting |= again
+        return [(key[0], posted.signal) for key, posted in again.items()]
 
     def processed(self, events: Iterable[tuple[str, int, int, bool]]) -> None:
         """Take note of events that were committed; the last says whether the generation is over.

@@ -113,9 +113,8 @@ class Heartbeat:
         self._feed.look(standing.newest_seq)
         if self._stopping and not standing.drains:
             self._ask_to_drain()
-        now = clock.now()
-        waited = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
-        for actor_id, signal in self._events.repeat(heard_before=now - waited, now=now):
+        patience = timedelta(milliseconds=settings.ENV.runner_ping_interval_ms) / 3
+        for actor_id, signal in self._events.repeat(patience, clock.now()):
             postman.post("actors", actor_id, signal)
         return None
 

@@ -411,8 +411,7 @@ class Socket:
             self._compare()
         if self._stopping and not standing.drains:
             self._post({"t": "drain", "grace_ms": self._grace_ms, "by": "runner"})
-        before = self.world.now - timedelta(seconds=PING_SECONDS / 3)
-        for actor_id, signal in self.events.repeat(heard_before=before, now=self.world.now):
+        for actor_id, signal in self.events.repeat(timedelta(seconds=PING_SECONDS / 3), self.world.now):
             mailbox.post("actors", actor_id, signal)
         self.world.later(PING_SECONDS, self._ping)
         return None

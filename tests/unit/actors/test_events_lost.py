@@ -34,7 +34,7 @@ class World:
         self._post(self.events.hear([self.said[-1]], NOON))
 
     def repeat(self):
-        self._post(self.events.repeat(heard_before=LATER, now=NOON))
+        self._post(self.events.repeat(NOON - LATER, NOON))
 
     def reconnect(self, new):
         """Come back on another connection, and say something new before what is old, if `new`."""

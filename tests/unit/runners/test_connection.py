@@ -240,7 +240,7 @@ def test_what_a_returned_runner_repeats_may_have_been_said_before_it_was_gone():
         (NOON - timedelta(seconds=1)).isoformat(),
         NOON.isoformat(),
     ]
-    assert events.repeat(heard_before=NOON, now=NOON) == [], "it is not late"
+    assert events.repeat(timedelta(), NOON) == [], "it is not late"
 
 
 def test_an_event_under_way_is_not_sent_twice_but_one_dealt_with_is():
@@ -264,16 +264,24 @@ def test_an_event_of_an_id_that_is_not_ours_is_ignored(actor_id):
 def test_what_is_not_dealt_with_is_said_again_after_a_while_and_then_after_another():
     """And with it what follows it: that cannot be decided without it."""
     events = ledger(0)
-    later, interval = NOON + timedelta(seconds=1), timedelta(seconds=3)
-    events.hear([event(1), event(0, actor_id=OTHER)], later)
+    second = timedelta(seconds=1)
+    events.hear([event(1), event(0, actor_id=OTHER)], NOON + second)
 
-    def repeated(heard_before, now):
-        return [(actor_id, signal["index"]) for actor_id, signal in events.repeat(heard_before, now)]
+    def repeated(patience, seconds):
+        now = NOON + seconds * second
+        return [(actor_id, signal["index"]) for actor_id, signal in events.repeat(patience * second, now)]
 
-    assert repeated(later, NOON + interval) == [(ACTOR, 0), (ACTOR, 1)]
-    assert repeated(NOON + interval, NOON + interval) == [(OTHER, 0)]
+    assert repeated(2, 3) == [(ACTOR, 0), (ACTOR, 1)]
+    assert repeated(1.5, 3) == [(OTHER, 0)]
     events.processed([done(0), done(1), done(0, actor_id=OTHER)])
-    assert events.repeat(NOON + 9 * interval, NOON + 9 * interval) == []
+    assert repeated(1, 30) == []
+
+
+def test_the_more_often_it_was_said_the_longer_it_is_left_alone():
+    """While workers are late, more of the same would make them later."""
+    events, second = ledger(0), timedelta(seconds=1)
+    said_at = [at for at in range(100) if events.repeat(second, NOON + at * second)]
+    assert said_at == [2, 5, 10, 19, 36, 53, 70, 87]
 
 
 def test_the_last_event_of_a_living_actor_is_never_acknowledged():
