@@ -48,6 +48,8 @@ class EchoRunner(ScriptedRunner):
     """`opens` and `closes` count, by path, what actors have seen of it; `errors` ought to be empty.
 
     A socket is closed once: the actor is told, or closes it, or finds at its next start that it is not there.
+    After that its close may still come: one whose client had left is listed once, and the life that was so told
+    may be over again before its gateway knew of it.
     """
 
     def __init__(self, url: str, *, can_hibernate: bool = True, ack_every: int = 3, **options: Any) -> None:
@@ -56,7 +58,7 @@ class EchoRunner(ScriptedRunner):
         self.books: dict[Ids, Book] = {}
         self.opens: Counter[str] = Counter()
         self.closes: Counter[str] = Counter()
-        self._ended: set[Ids] = set()  # by the other side
+        self._ended: set[Ids] = set()  # by the other side, with a close
         self.listed_in_vain: list[str] = []
         self.errors: list[str] = []
 
@@ -86,7 +88,6 @@ class EchoRunner(ScriptedRunner):
             if ids in listed:
                 book.awake = True
             else:
-                self._ended.add(ids)
                 self._closed(ids)
         for ids in listed - self.books.keys():
             self.listed_in_vain.append(actor_id)
