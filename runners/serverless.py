@@ -24,6 +24,7 @@ from orchestrator.ids import new_id
 from orchestrator.tokens import ticket
 from orchestrator.workflow import echo
 from orchestrator.workflow.mailbox import Signal, postman
+from orchestrator.workflow.outbox import Outbox
 from runners import claims, polls
 from runners.claims import Claimed, Held
 from runners.models import RunnerConfig, ServerlessConnection
@@ -103,7 +104,7 @@ class Connector(LeanConsumer):
             await asyncio.gather(keeper, *(stream.task for stream in streams), return_exceptions=True)
             await self._client.aclose()
             self._pollers.shutdown(wait=False, cancel_futures=True)
-            await run_db(claims.release, connector_id=self._id)
+            await run_db(_release, self._id)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -233,6 +234,14 @@ class Connector(LeanConsumer):
 def look_seconds(claim_ms: int) -> float:
     """Return how long a connector waits from one look to the next: it may be late and its claims still hold."""
     return min(LOOK_SECONDS, claim_ms / 1000 / LOOKS_PER_CLAIM)
+
+
+def _release(connector_id: str) -> None:
+    """Leave what a connector holds to the others, and have one of them look at once."""
+    claims.release(connector_id=connector_id)
+    outbox = Outbox()
+    outbox.hint(CONNECTORS)
+    outbox.perform()
 
 
 def _poll(config: RunnerConfig) -> None:

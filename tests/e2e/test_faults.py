@@ -4,6 +4,7 @@ The moment is the same every time: the endpoint holds `GET /start`, so the wake 
 the story wants.
 """
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,9 +16,14 @@ import redis
 from tests.support.api import wait_until
 from tests.support.cluster import Cluster
 from tests.support.endpoint import Endpoint
-from tests.support.stories import engines, sleeping_actor
+from tests.support.stories import engines, running_actor, sleeping_actor
 
 Request = Future[httpx.Response]
+LEASE = """
+from runners.models import ServerlessConnection
+held = ServerlessConnection.objects.filter(pool__name={!r}).exclude(state="ended")
+print(*(connection.claimed_until.timestamp() if connection.claimed_until else 0 for connection in held))
+"""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, engines("sqlite-daphne", "postgresql-uvicorn")]
 
@@ -52,6 +58,18 @@ def test_the_connector_is_killed_while_its_start_request_waits(cluster, endpoint
         endpoint.go()
         assert request.result().status_code == 200
     assert_running_in(cluster, endpoint, actor_id, generations=[0, 1])
+
+
+def test_a_connector_that_is_told_to_end_leaves_its_streams_to_the_others_at_once(cluster, endpoint, pool):
+    actor_id = running_actor(cluster, pool, "restart")
+    cluster.connector.stop()
+    ended_at = time.time()
+    held_until = cluster.manage("shell", "-v", "0", "-c", LEASE.format(pool)).split()
+    assert held_until, "a stream is wanted"
+    assert all(float(until) < ended_at for until in held_until)
+    cluster.connector.start()
+    endpoint.wait("start_request", count=2, pool=pool)
+    cluster.api.wait_running(actor_id)
 
 
 def test_redis_is_emptied_while_the_runner_is_awaited(cluster, endpoint, pool):

@@ -1,9 +1,13 @@
-"""`manage.py runworker`: Channels' command, with no more loaded than background consumers need."""
+"""`manage.py runworker`: Channels' command, ending in order, and loading only what background consumers need."""
 
+import asyncio
+import signal
+from contextlib import suppress
 from typing import Any
 
 from channels.layers import get_channel_layer
 from channels.management.commands import runworker
+from channels.worker import Worker
 from django.conf import settings
 from django.utils.module_loading import import_string
 
@@ -14,9 +18,25 @@ class Command(runworker.Command):
     requires_system_checks = []  # they load all views, which only web processes need; those check
 
     def handle(self, *_: Any, **options: Any) -> None:
-        """Serve the channels until told to end."""
+        """Serve the channels until SIGTERM or SIGINT."""
         application = import_string(settings.BACKGROUND_APPLICATION)
         layer = get_channel_layer(options["layer"])
         assert layer is not None, "the settings configure a channel layer"
         worker = self.worker_class(application=application, channels=options["channels"], channel_layer=layer)
-        worker.run()  # type: ignore[no-untyped-call]
+        asyncio.run(_serve(worker))
+
+
+async def _serve(worker: Worker) -> None:
+    """Run a worker until it is told to end; then have its consumers end, each with its `finally`.
+
+    Channels' own way ends the process where it stands: what a connector holds would wait for its lease to lapse.
+    """
+    serving = asyncio.ensure_future(worker.arun())  # type: ignore[no-untyped-call]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    with suppress(asyncio.CancelledError):
+        await serving
+    consumers = [instance["future"] for instance in worker.application_instances.values()]
+    for consumer in consumers:
+        consumer.cancel()
+    await asyncio.gather(*consumers, return_exceptions=True)
