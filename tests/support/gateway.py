@@ -1,10 +1,13 @@
 """What tests of the gateway look at: its refusals, and what it still holds."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
+
+from tests.support.live import has_status, wake
+from tests.support.scripted_runner import SLEEP, STOPPED, ScriptedRunner
 
 NOTHING = {"inboxes": 0, "exchanges": 0, "listeners": 0, "users": 0}
 
@@ -49,3 +52,18 @@ def deaf_to(actor_id: str) -> Iterator[None]:
         for payload in missed:
             for handler in handlers:
                 handler(payload)
+
+
+@asynccontextmanager
+async def next_life_unheard_of(runner: ScriptedRunner, actor_id: str) -> AsyncIterator[None]:
+    """Have an actor stop and start again at once, of which the gateway hears only after the block.
+
+    The runner obeys no commands from here on: its test says what it has to say of the new life.
+    """
+    runner.obeys = False
+    await runner.say(actor_id, SLEEP)
+    await has_status(actor_id, "stopping")
+    await wake(actor_id)
+    with deaf_to(actor_id):
+        await runner.say(actor_id, STOPPED)
+        yield

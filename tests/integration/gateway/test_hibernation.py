@@ -15,7 +15,7 @@ from runners.protocol.messages import (
     ToClientCommands,
     ToServerStopping,
 )
-from tests.support.gateway import NOTHING, deaf_to
+from tests.support.gateway import NOTHING, next_life_unheard_of
 from tests.support.live import actor_row, has_status, running_actor, wake
 from tests.support.scripted_runner import CRASHED, RUNNING, SLEEP, STOPPED
 from tests.support.scripted_sockets import client_of, closed, refused, take_accepted, take_opened
@@ -189,12 +189,7 @@ async def test_what_is_sent_before_the_gateway_knows_of_a_new_life_does_not_come
     """An npm client would close the socket: ws.message_index_skip (PROTOCOL §5.6)."""
     await client.send("1")
     assert await socket.take_text() == "1"
-    runner.obeys = False
-    await runner.say(actor_id, SLEEP)
-    await has_status(actor_id, "stopping")
-    await wake(actor_id)
-    with deaf_to(actor_id):
-        await runner.say(actor_id, STOPPED)
+    async with next_life_unheard_of(runner, actor_id):
         await begin_life(runner, actor_id, 1)
         await client.send("2")
         await (await client.ping())

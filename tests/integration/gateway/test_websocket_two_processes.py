@@ -13,9 +13,9 @@ from orchestrator.workflow import mailbox
 from runners import channel
 from runners.models import Runner
 from runners.protocol.messages import ToClientWebSocketMessage
-from tests.support.gateway import NOTHING, deaf_to
-from tests.support.live import has_status, running_actor, wake
-from tests.support.scripted_runner import RUNNING, SLEEP, STOPPED, ScriptedRunner, connected
+from tests.support.gateway import NOTHING, next_life_unheard_of
+from tests.support.live import has_status, running_actor
+from tests.support.scripted_runner import RUNNING, SLEEP, ScriptedRunner, connected
 from tests.support.scripted_sockets import client_of, closed, refused, take_accepted
 from tests.support.web import eventually
 
@@ -148,12 +148,7 @@ async def test_what_is_sent_before_the_gateway_knows_of_a_new_life_does_not_come
     client, socket = sleeper
     await client.send("1")
     assert await socket.take_text() == "1"
-    runner.obeys = False
-    await runner.say(actor_id, SLEEP)
-    await has_status(actor_id, "stopping")
-    await wake(actor_id)
-    with deaf_to(actor_id):
-        await runner.say(actor_id, STOPPED)
+    async with next_life_unheard_of(runner, actor_id):
         await has_status(actor_id, "starting", generation=1)
         await eventually(lambda: len(runner.commands()) == 3)
         await client.send("2")
