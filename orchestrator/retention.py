@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 from orchestrator import clock
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
+from orchestrator.workflow.envelope import enqueue
 
 BATCH = 250
 """Rows of a kind that one task looks at, and deletes at the most."""
@@ -49,7 +50,7 @@ def register(*kinds: Kept) -> None:
 def begin() -> None:
     """Begin a chain of tasks, unless one has begun, or gone on, less than a minute ago."""
     if get_redis().set(_KEY, "1", nx=True, px=EVERY_MS):
-        app.send_task(_TASK, ignore_result=True)
+        enqueue(_TASK)
 
 
 @app.task(name=_TASK)
@@ -57,7 +58,7 @@ def forget(**_: object) -> None:
     """Delete a batch of each kind, and go on later if there may be more. May run twice, and at the same time."""
     if forget_some(clock.now()):
         get_redis().set(_KEY, "1", px=EVERY_MS)
-        app.send_task(_TASK, ignore_result=True)
+        enqueue(_TASK)
 
 
 def forget_some(now: datetime) -> bool:

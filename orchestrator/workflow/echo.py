@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.celery import app
 from orchestrator.redis import get_redis
-from orchestrator.workflow.envelope import queue_name
+from orchestrator.workflow.envelope import enqueue, queue_name
 from orchestrator.workflow.hints import hint
 
 KEPT_MS = 30_000
@@ -82,7 +82,7 @@ def _ask_once(queue: str) -> None:
         return
     if queue == app.conf.task_default_queue:
         if queued_tasks() < MOST_TASKS:  # rather than an expiry, which is by the clocks of two machines
-            app.send_task("orchestrator.echo", args=(queue,), queue=queue)
+            enqueue("orchestrator.echo", queue)
     else:
         hint(queue, "echo")
 

@@ -23,7 +23,7 @@ from django.db import transaction
 from redis.client import Pipeline
 
 from orchestrator.redis import get_redis
-from orchestrator.workflow.envelope import queue_name, task_message
+from orchestrator.workflow.envelope import enqueue, queue_name, task_message
 
 logger = logging.getLogger(__name__)
 
@@ -142,17 +142,18 @@ def _append(pipeline: Pipeline, letter: Letter, *, offer: bool = False) -> None:
     name, shard = letter.workflow, shard_of(letter.key)
     keys = (stream_name(name, shard), lock_name(name, shard), mark_name(name, shard), queue_name())
     body = json.dumps(letter.signal, separators=(",", ":"))
-    pipeline.eval(_POST, len(keys), *keys, letter.key, body, _TASK_MARK_MS, _task(name, shard), int(offer))
+    task = task_message(_task_name(name), shard)
+    pipeline.eval(_POST, len(keys), *keys, letter.key, body, _TASK_MARK_MS, task, int(offer))
 
 
 def send_task(workflow: str, shard: int) -> None:
     """Enqueue the task that drains a shard."""
-    get_redis().lpush(queue_name(), _task(workflow, shard))
+    enqueue(_task_name(workflow), shard)
 
 
-def _task(workflow: str, shard: int) -> str:
-    """Return the message that names the task; the task itself lives in a higher house."""
-    return task_message(f"{workflow}.advance_shard", shard)
+def _task_name(workflow: str) -> str:
+    """Return the name of the task; it itself lives in a higher house."""
+    return f"{workflow}.advance_shard"
 
 
 _carrier: Carrier = _carry

@@ -1,7 +1,10 @@
 """The sweep and the timers: what is overdue is signalled, and no mailbox is forgotten."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +24,7 @@ from orchestrator.workflow.sweep import BACKLOG_LIMIT, look_again, sweep
 from runners import pool_tasks, tasks
 from runners.models import Runner
 from tests.support.api import wait_until
+from tests.support.child import REPOSITORY
 from tests.support.management import make_actor, make_pool, make_runner, signals
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,6 +143,25 @@ def test_the_sweeper_looks_again_between_two_sweeps(held, env):
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, signal.default_int_handler)
     assert turns() == 1
+
+
+ASK_WITHOUT_KOMBU = """
+from orchestrator.celery import app
+from orchestrator import retention
+from orchestrator.workflow.sweep import ask_for_echoes
+app.conf.broker_url = "redis://127.0.0.1:1/0"
+app.conf.broker_transport_options = app.conf.broker_transport_options | {"max_retries": 0}
+ask_for_echoes()
+retention.begin()
+"""
+
+
+def test_the_sweeper_sends_tasks_over_the_connection_whose_errors_it_outlives(namespace):
+    """Errors of kombu's connections are of another kind, and have ended it."""
+    command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", ASK_WITHOUT_KOMBU]
+    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=60)
+    sent = [json.loads(task)["headers"]["task"] for task in get_redis().lrange(QUEUE, 0, -1)]
+    assert sorted(sent) == ["orchestrator.echo", "orchestrator.forget"]
 
 
 def turns() -> int:
