@@ -152,6 +152,8 @@ class Lane:
         if standing.epoch == self._epoch:
             while self._unseen and self._unseen[0][0] < standing.received:
                 self._unseen.popleft()
+            if self._under_way and self._number < standing.received:
+                self._through()
         if standing.flags & Flag.GONE:
             self._heard = None
             self._lose(lost | self._in_flight())
@@ -194,7 +196,13 @@ class Lane:
                 rider.tunnel_silent()
 
     def _in_flight(self) -> set[bytes]:
-        return {request_id for _, request_ids in self._unseen for request_id in request_ids}
+        """Return whose frames are on their way.
+
+        Those just being published still wait here: whichever socket they reach takes none of them, as their number
+        is not the next one there; unless it is the first.
+        """
+        gone = [ids for number, ids in self._unseen if not number or number < self._number or not self._under_way]
+        return {request_id for request_ids in gone for request_id in request_ids}
 
     def _all(self) -> set[bytes]:
         return {rider.request_id for rider in self.riders}
@@ -246,17 +254,21 @@ class Lane:
             is_through = await self._bus.publish_counted(channel.runner_channel(self.runner_id), payload) > 0
         except (BusOverloaded, BusUnavailable):
             is_through = False  # or is it: said again it has the same number
-        if epoch != self._epoch:
-            return True  # it counts as lost, and has been taken off
-        self._under_way = 0
+        if (epoch, number) != (self._epoch, self._number):
+            return True  # what has become of it was told meanwhile
         if is_through:
-            self._number += 1
-            for frame in frames:
-                self._waiting_bytes -= len(frame)
-                self._waiting.popleft()
+            self._through()
         else:
+            self._under_way = 0
             self._unseen.pop()
         return is_through
+
+    def _through(self) -> None:
+        """Take off what was just being published: it has been taken."""
+        self._number += 1
+        for _ in range(self._under_way):
+            self._waiting_bytes -= len(self._waiting.popleft()[0])
+        self._under_way = 0
 
     def _first(self) -> "itertools.takewhile[tuple[bytes, Life]]":
         sizes = itertools.accumulate((len(frame) for frame, _ in self._waiting), initial=0)

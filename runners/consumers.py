@@ -17,6 +17,7 @@ from orchestrator.db import run_db
 from orchestrator.errors import OrchestratorError
 from orchestrator.ids import new_id
 from orchestrator.namespaces import find_namespace
+from orchestrator.server.limits import READS_ON
 from runners import services
 from runners.connection import (
     Address,
@@ -58,6 +59,7 @@ class RunnerSocket(LeanConsumer):
             # Only now, with the closing handshake done, may the runner's actors be given to others (DESIGN §11).
             try:
                 if self.conversation is not None:
+                    self.conversation.account()
                     runner_id = self.conversation.runner_id
                     await run_db(services.disconnect, runner_id=runner_id, socket_id=self.socket_id)
             finally:
@@ -117,13 +119,18 @@ class RunnerSocket(LeanConsumer):
         logger.info("runner socket closed: %s", error.message, extra=facts)
 
     async def _close(self, error: OrchestratorError) -> None:
-        """Close with the error's code and reason, and wait a moment for the closing handshake."""
+        """Close with the error's code and reason, and wait a moment for the closing handshake.
+
+        What the runner says before it hears of the close arrives meanwhile.
+        """
         reason = error.close_reason(new_id())
+        close = {"type": "websocket.close", "code": error.close_code, "reason": reason, READS_ON: True}
         with contextlib.suppress(Exception):  # the socket may be gone already
-            await self.send_message({"type": "websocket.close", "code": error.close_code, "reason": reason})
+            await self.send_message(close)
             async with asyncio.timeout(settings.ENV.evict_handshake_ms / 1000):
-                while (await self.receive())["type"] != "websocket.disconnect":
-                    pass
+                while (message := await self.receive())["type"] != "websocket.disconnect":
+                    if self.conversation is not None:
+                        await self.conversation.ties.hear_out(message.get("bytes"))
 
 
 def _valid_hosts() -> set[str]:

@@ -7,7 +7,6 @@ through one queue.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -26,11 +25,10 @@ from runners import channel, forwarding, services, sockets
 from runners.background import spawn
 from runners.command_feed import CommandFeed
 from runners.connection import Events, Evicted, GoingAway, NotReading
-from runners.delivery import Deliveries, request_begun_by
 from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
 from runners.heartbeat import Allow, Heartbeat, milliseconds, now_ms
 from runners.hosted import hosted_lives
-from runners.links import Flag, Links
+from runners.links import Flag
 from runners.protocol import codec
 from runners.protocol.messages import (
     EventWrapper,
@@ -51,11 +49,12 @@ from runners.send_queue import SendQueue
 from runners.services import Registration
 from runners.skipped import Skipped
 from runners.storage_desk import StorageDesk
+from runners.ties import Ties
 
 logger = logging.getLogger(__name__)
 
 FINISH_SECONDS = 1.0
-"""When the process ends, the runner's storage requests have so long to be answered."""
+"""When the process ends, storage requests have so long to be answered, and the runner to confirm what it had."""
 ACK_DELAY_SECONDS = 0.05
 """Acks gather for this long; the npm client looks through its unacknowledged events one by one."""
 LONG_FRAME_BYTES = 64 * 1024
@@ -88,8 +87,7 @@ class Conversation:
         self._events = Events(self.runner_id, silent_since=registration.seen_at if registration.reused else None)
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
-        self._deliveries = Deliveries()
-        self._links = Links()
+        self.ties = Ties(self.runner_id, protocol_version)
         self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
         self._held_at = time.monotonic()
         self._return_told = True  # whether gateways need not be told that the runner is back
@@ -108,7 +106,7 @@ class Conversation:
             sockets.hold(self.runner_id, self)
             self._held_at = time.monotonic()
             for gateway_id in sockets.local_gateways():
-                forwarding.tell_standing(self.runner_id, gateway_id, self._links, Flag.HERE)
+                self.ties.tell(gateway_id, Flag.HERE)
             heart = self._heartbeat
             jobs = (
                 self._write(),
@@ -124,8 +122,8 @@ class Conversation:
             else:
                 self._feed.catch_up()
             error = await self._ended
-            if isinstance(error, GoingAway):
-                await self._finish_storage()
+            if self._has_ended_by(GoingAway):
+                await self._finish()
             return error
         finally:
             self._take_no_more()
@@ -137,24 +135,26 @@ class Conversation:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._account_for_requests()
 
-    async def _finish_storage(self) -> None:
-        """Answer what the runner has asked of the storage: it would wait, as it cannot ask again (PROTOCOL §6)."""
+    def _has_ended_by(self, error: type[OrchestratorError]) -> bool:
+        ended = self._ended
+        return ended.done() and not ended.cancelled() and isinstance(ended.result(), error)
+
+    async def _finish(self) -> None:
+        """Answer what the runner has asked of the storage: it would wait, as it cannot ask again (PROTOCOL §6).
+
+        And have it confirm what was written to it: for what is confirmed nobody has to fear.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 await self._desk.finish()
+                await self.ties.confirm(self._say_ping)
                 await self._queue.drained()
 
-    def _account_for_requests(self) -> None:
-        """Have gateways send again what the runner cannot have had, and tell them what it may not have had."""
-        unsent = {begun: frame for frame in self._queue.unsent() if (begun := request_begun_by(frame)) is not None}
-        for frame in unsent.values():
-            spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
-        replaced = self._ended.done() and isinstance(self._ended.result(), Evicted)
-        is_back = replaced or sockets.local_socket(self.runner_id) is not None
-        for request in self._deliveries.unproven() - unsent.keys():
-            forwarding.tell_unproven(self.runner_id, request, is_back=is_back)
+    def account(self) -> None:
+        """Account to gateways for what this socket may not have taken along. Nothing more comes of it."""
+        self.ties.part()
+        self.ties.account(self._queue.unsent(), replaced=self._has_ended_by(Evicted))
 
     async def _tell_return(self) -> None:
         """Tell gateways that the runner is back, and has said what it had kept for them.
@@ -180,20 +180,12 @@ class Conversation:
             self._take_no_more()
 
     def _take_no_more(self) -> None:
-        name, late = channel.runner_channel(self.runner_id), partial(self._give_late_back, self._links)
-        get_bus().unsubscribe(name, self._on_bus, late)
+        """Hear nothing more of gateways. If we are going away, they still hear of the runner for a moment."""
+        name = channel.runner_channel(self.runner_id)
+        get_bus().unsubscribe(name, self._on_bus, self.ties.give_late_back)
         sockets.let_go(self.runner_id, self)
-        for gateway_id in self._links.gateways():
-            forwarding.tell_standing(self.runner_id, gateway_id, self._links, Flag.GONE)
-        self._links = Links()
-
-    def _give_late_back(self, links: Links, payload: bytes) -> None:
-        """Have a gateway send again what was on its way to us: Redis has told it that somebody takes it."""
-        match channel.decode(payload):
-            case channel.TunnelFrame(frame):
-                spawn(forwarding.give_back(self.runner_id, frame, self.protocol_version))
-            case channel.Frames(gateway_id):
-                forwarding.tell_standing(self.runner_id, gateway_id, links, Flag.GONE)
+        if not self._has_ended_by(GoingAway):
+            self.ties.part()
 
     # From the runner
 
@@ -230,9 +222,7 @@ class Conversation:
         if not frame:
             raise RunnerProtocolError("text or empty frame")
         if frame[0] == forwarding.TUNNEL_TAG:
-            metrics.FRAMES_FROM_RUNNERS.n += 1
-            metrics.BYTES_FROM_RUNNERS.n += len(frame)
-            return await forwarding.forward(self.runner_id, frame, self.protocol_version, self._links)
+            return await self.ties.forward(frame)
         if frame[:1] == codec.KV_TAG:
             return self._desk.take(frame)
         if len(frame) < LONG_FRAME_BYTES:
@@ -242,8 +232,7 @@ class Conversation:
         match message:
             case ToServerPong(ts_ms):
                 self._heartbeat.ponged(ts_ms)
-                self._deliveries.ponged(ts_ms)
-                self._links.ponged(ts_ms)
+                self.ties.ponged(ts_ms)
                 self._pass_on(self._events.returned(clock.now()))
                 self._feed.ponged()
                 if not self._return_told:
@@ -283,17 +272,11 @@ class Conversation:
         match channel.decode(payload):
             case channel.TunnelFrame(frame):
                 self._write_or_give_back(frame)
-            case channel.Frames(gateway_id, _, _, frames, lives) as message:
-                is_new = not self._links.knows(gateway_id)
-                if self._links.take(message):
-                    for frame, life in zip(frames, lives or itertools.repeat(channel.ANY_LIFE), strict=False):
-                        self._write_or_give_back(frame, life)
-                    if is_new:  # by which it learns what we can read
-                        forwarding.tell_standing(self.runner_id, gateway_id, self._links)
-                elif self._links.is_broken(gateway_id):
-                    forwarding.tell_standing(self.runner_id, gateway_id, self._links)
+            case channel.Frames() as message:
+                for frame, life in self.ties.take(message):
+                    self._write_or_give_back(frame, life)
             case channel.Probe(gateway_id):
-                forwarding.tell_standing(self.runner_id, gateway_id, self._links)
+                self.ties.tell(gateway_id)
             case channel.LogEntry() as entry:
                 self._feed.hear(entry)
             case channel.Processed(events):
@@ -345,8 +328,7 @@ class Conversation:
         self._queue.offer(frame)
         metrics.FRAMES_TO_RUNNERS.n += 1
         metrics.BYTES_TO_RUNNERS.n += len(frame)
-        self._deliveries.sent(frame)
-        self._links.wrote(frame)
+        self.ties.wrote(frame)
 
     def _say(self, message: ToClient) -> None:
         self._queue.put(codec.encode_to_client(message, self.protocol_version))
@@ -354,8 +336,7 @@ class Conversation:
     def _say_ping(self) -> None:
         ts_ms = now_ms()
         self._skipped.report()
-        self._deliveries.pinged(ts_ms)
-        self._links.pinged(ts_ms)
+        self.ties.pinged(ts_ms)
         self._say(ToClientPing(ts_ms))
 
     async def _send_frame(self, frame: bytes) -> None:

@@ -134,6 +134,11 @@ class Links:
         if frame[_KIND_AT] >= _FIRST_SOCKET_KIND:
             self._doubtful.add(frame[_IDS_AT : _KIND_AT - 2])
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether something that was written may not have come."""
+        return bool(self._doubtful or self._pinged)
+
     def pinged(self, ts_ms: int) -> None:
         """Note a ping: when its pong comes, all that was written before has come."""
         if self._pinged_at is None:

@@ -16,6 +16,7 @@ from orchestrator.server.limits import (
     ACCEPT_SECONDS,
     CLOSE_SECONDS,
     GOING_AWAY,
+    READS_ON,
     SILENT,
     TOO_MANY_FRAMES,
     VANISHED,
@@ -46,6 +47,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         self._early = b""
         self._hanging_up: Any = None
         self._frames = 0  # of the message that is coming
+        self._reads_on = False  # after its own close
         self._told = False  # the application knows of the end
         self._opened_at = loop.time()
 
@@ -85,7 +87,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Give a message to the application."""
-        if self.state != self.STATE_OPEN:
+        if self.state != self.STATE_OPEN and not (self._reads_on and self.state == self.STATE_CLOSING):
             return
         if isBinary:
             self.application_queue.put_nowait({"type": "websocket.receive", "bytes": payload})
@@ -141,6 +143,7 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
                 else:
                     self.sendMessage(message["text"].encode(), False)
             elif kind == "websocket.close":
+                self._reads_on = message.get(READS_ON, False)
                 self._close(message.get("code"), message.get("reason"))
             else:
                 raise ValueError(f"{kind} after websocket.accept")

@@ -40,6 +40,8 @@ CLOSE_SECONDS = 5
 STOP_SECONDS = 5
 """How long requests and sockets may take to end at SIGTERM, after the callbacks of `orchestrator.lifespan`."""
 
+READS_ON = "reads_on"
+"""With this in its `websocket.close`, an application receives what the client has sent before it heard of it."""
 GOING_AWAY = (1012, "ws.going_away")
 CRASHED = (1011, "core.internal_error")
 SILENT = (1011, "ws.ping_timeout")

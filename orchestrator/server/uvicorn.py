@@ -25,6 +25,7 @@ from orchestrator.server.limits import (
     HEADER_LINE_BYTES,
     HEADERS,
     KEEP_ALIVE_SECONDS,
+    READS_ON,
     SILENT,
     STOP_SECONDS,
     TOO_MANY_FRAMES,
@@ -44,6 +45,7 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     _told = False  # whether the application knows of the end
     _own_close: tuple[int | None, str] | None = None
+    _reads_on = False  # after its own close
     _failed = False
     _pulse: Pulse | None = None
 
@@ -94,6 +96,17 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.conn.send_close(*TOO_MANY_FRAMES)
             self.handle_parser_exception()
 
+    def send_receive_event_to_app(self) -> None:
+        """Give a message to the application; after its close, too, if it reads on."""
+        if not self._reads_on:
+            return super().send_receive_event_to_app()
+        self.close_sent = False
+        try:
+            super().send_receive_event_to_app()
+        finally:
+            self.close_sent = True
+        return None
+
     def handle_close(self, event: Frame) -> None:
         """The client's close, or its answer to ours."""
         if self.close_sent and self._own_close:
@@ -134,6 +147,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         if self.disconnected or (self.close_sent and self.handshake_complete):
             await asyncio.sleep(0)  # an application that sends without end must not keep the loop to itself
         elif message["type"] == "websocket.close" and self.handshake_complete:
+            self._reads_on = message.get(READS_ON, False)
             self._close(*closing(message.get("code"), message.get("reason")))
         else:
             with contextlib.suppress(ClientDisconnected):

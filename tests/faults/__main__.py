@@ -43,7 +43,9 @@ def main() -> int:
             print(f"  {violation}")
         for line in report.slowest(outcome.history) if options.recovery else ():
             print(f"  {line}")
-    table = report.as_markdown(report.add(report.tabulate(one.history) for one in outcomes), list(KINDS))
+    table = report.as_markdown(
+        report.add(report.tabulate(one.history, len(one.violations)) for one in outcomes), list(KINDS)
+    )
     print(table)
     if options.markdown is not None:
         options.markdown.write_text("".join(f"- {one}\n" for one in outcomes) + f"\n{table}\n")

@@ -21,6 +21,7 @@ class Row:
     """One kind of fault over one or more runs."""
 
     injected: int = 0
+    violations: int = 0  # in the runs it was part of
     operations: int = 0  # begun while it, and no later fault, was about
     refused: Counter[str] = field(default_factory=Counter)
     recoveries: list[float] = field(default_factory=list)  # seconds from the fault's end
@@ -29,7 +30,7 @@ class Row:
 Table = dict[str, Row]
 
 
-def tabulate(history: History) -> Table:
+def tabulate(history: History, violations: int = 0) -> Table:
     """Return the rows of a run. An operation counts for the last fault that began before its end."""
     table: Table = defaultdict(Row)
     faults = sorted(history.injected, key=lambda one: one.began)
@@ -37,7 +38,7 @@ def tabulate(history: History) -> Table:
     for number, fault in enumerate(faults):
         until = faults[number + 1].began if number + 1 < len(faults) else history.ended_at
         row = table[fault.fault.kind]
-        row.injected += 1
+        row.injected, row.violations = row.injected + 1, violations
         own = [one for one in operations if fault.began <= one.ended < until]
         row.operations += len(own)
         row.refused.update(one.code for one in own if one.outcome in ("refused", "broken"))
@@ -81,6 +82,7 @@ def add(tables: Iterable[Table]) -> Table:
     for table in tables:
         for kind, row in table.items():
             total[kind].injected += row.injected
+            total[kind].violations += row.violations
             total[kind].operations += row.operations
             total[kind].refused.update(row.refused)
             total[kind].recoveries += row.recoveries
@@ -89,11 +91,13 @@ def add(tables: Iterable[Table]) -> Table:
 
 def as_markdown(table: Table, order: Sequence[str]) -> str:
     """Return the table as documentation shows it."""
-    lines = ["| fault | times | operations | refused with a reason | served again after, median | worst |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = [
+        "| fault | times | operations | refused with a reason | violations | served again after, median | worst |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
     for kind in order:
         if kind in table:
             row = table[kind]
-            numbers = f"{median(row.recoveries):.1f} s | {max(row.recoveries):.1f} s"
-            lines.append(f"| {kind} | {row.injected} | {row.operations} | {row.refused.total()} | {numbers} |")
+            counts = f"{row.injected} | {row.operations} | {row.refused.total()} | {row.violations}"
+            lines.append(f"| {kind} | {counts} | {median(row.recoveries):.1f} s | {max(row.recoveries):.1f} s |")
     return "\n".join(lines)

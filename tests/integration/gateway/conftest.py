@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -31,14 +32,29 @@ def held() -> Callable[[], dict[str, int]]:
 @pytest.fixture(scope="module")
 def other_web(redis_url: str, django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Another web process; its URL."""
-    port, log = free_port(), tmp_path_factory.mktemp("web") / "web.log"
-    command = [sys.executable, "manage.py", "serve", "--port", str(port), "--server", "uvicorn"]
-    child = Child("web", command, Path(log))
+    with _web("uvicorn", tmp_path_factory.mktemp("web")) as (_, url):
+        yield url
+
+
+@pytest.fixture(params=["uvicorn", "daphne"])
+def passing_web(
+    request: pytest.FixtureRequest, redis_url: str, django_db_setup: None, tmp_path: Path
+) -> Iterator[tuple[Child, str]]:
+    """Yet another web process, which the test may end; its URL."""
+    with _web(request.param, tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def _web(server: str, directory: Path) -> Iterator[tuple[Child, str]]:
+    port = free_port()
+    command = [sys.executable, "manage.py", "serve", "--port", str(port), "--server", server]
+    child = Child("web", command, directory / "web.log")
     child.start()
     try:
         asyncio.run(eventually(lambda: _listens(port) or not child.alive, 30))
         assert child.alive, child.output()
-        yield f"http://127.0.0.1:{port}"
+        yield child, f"http://127.0.0.1:{port}"
     finally:
         child.stop()
         assert "Traceback" not in child.output(), child.output()

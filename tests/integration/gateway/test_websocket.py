@@ -348,8 +348,8 @@ async def test_a_runner_that_comes_back_finds_its_sockets_open(quick_pings, both
     runner = socket.runner
     await client.send("before")
     assert await socket.take_text() == "before"
-    links = local_socket(runner.runner_id)._links
-    await eventually(lambda: not links._doubtful and not links._pinged)
+    ties = local_socket(runner.runner_id).ties
+    await eventually(lambda: not ties.has_doubts)
     await runner.close()
     await client.send("while it is away")
     await runner.connect()

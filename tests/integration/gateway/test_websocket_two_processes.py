@@ -123,6 +123,7 @@ async def test_a_link_that_was_lost_and_lost_nothing_ends_nothing(both):
 async def lose_one_to_the_runner(client):
     """Have one message of the client vanish on its way, as a lost link may have it."""
     way = the_lane()
+    await eventually(lambda: not way._under_way)
     way._number += 1
     await client.send("after the gap")
 
@@ -236,6 +237,43 @@ async def test_a_runner_may_come_back_to_another_process(sleeper, engine_url, ot
         await socket.ack(number)
         await socket.send("ok")
         assert await client.recv() == "ok"
+
+
+async def test_what_a_runner_says_until_it_hears_that_its_process_ends_arrives(
+    passing_web, worker, namespace, engine_url, other_web
+):
+    web, url = passing_web
+    async with connected(url) as runner, client_of(engine_url, await running_actor(namespace)) as client:
+        socket = await opened(client, runner, can_hibernate=True)
+        runner.socket.transport.pause_reading()
+        web.ask_to_end()
+        await eventually(lambda: "runner socket closed" in web.output())
+        for number in range(3):
+            await socket.send(str(number))
+        runner.socket.transport.resume_reading()
+        assert await runner.has_closed() == (1011, "ws.going_away")
+        runner.url = ScriptedRunner(other_web).url
+        await runner.connect()
+        await socket.send("3")
+        assert [await client.recv() for _ in range(4)] == ["0", "1", "2", "3"]
+
+
+async def test_a_process_that_ends_takes_no_message_to_a_runner_along(
+    passing_web, worker, namespace, engine_url, other_web
+):
+    web, url = passing_web
+    async with connected(url) as runner, client_of(engine_url, await running_actor(namespace)) as client:
+        socket = await opened(client, runner)
+        await client.send("1")
+        assert await socket.take_text() == "1"
+        web.ask_to_end()
+        assert await runner.has_closed() == (1011, "ws.going_away")
+        await client.send("2")
+        runner.url = ScriptedRunner(other_web).url
+        await runner.connect()
+        assert (await socket.take_text(), socket.index) == ("2", 2)
+        await socket.send("3")
+        assert await client.recv() == "3"
 
 
 async def bereave(runner, url):
