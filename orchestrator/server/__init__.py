@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from orchestrator.server.guard import Application, guarded
 from orchestrator.server.limits import Pings
-from orchestrator.server.listening import listen
+from orchestrator.server.listening import bind
 
 __all__ = ["SERVERS", "serve"]
 
@@ -53,7 +53,7 @@ def serve(
         PortInUse: the message names the port.
         OSError: the host is no address of this machine.
     """
-    with listen(host, port) as listener:
+    with bind(host, port) as listener:
         if isinstance(application, str):
             module, name = application.split(":")
             application = getattr(importlib.import_module(module), name)

@@ -56,6 +56,7 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         self.http_factory = daphne_http.Factory(self)
         self.ws_factory = daphne_websocket.Factory(self, pings)
         self._listener = listener
+        self._port: Any = None
         self._less = asyncio.Event()  # something ended
         self._stopping: asyncio.Task[None] | None = None
 
@@ -63,12 +64,13 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         """Serve until the process is told to end, then end gracefully and return."""
         _log_errors()
         asyncio.set_event_loop(loop)
-        port = reactor.adoptStreamPort(self._listener.fileno(), self._listener.family, self.http_factory)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        self._listener.listen(BACKLOG)
+        self._port = reactor.adoptStreamPort(self._listener.fileno(), self._listener.family, self.http_factory)
         self._listener.close()
         self.application_checker()
         self.timeout_checker()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, port)
         reactor.run(installSignalHandlers=False)
         _end_loop()
 
@@ -150,17 +152,17 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
 
     # The end.
 
-    def _stop(self, port: Any) -> None:
+    def _stop(self) -> None:
         if self._stopping is None:
-            self._stopping = loop.create_task(self._end(port))
+            self._stopping = loop.create_task(self._end())
         else:
             self._stopping.cancel()  # told twice: at once, then
 
-    async def _end(self, port: Any) -> None:
+    async def _end(self) -> None:
         try:
-            port.numberAccepts = BACKLOG
-            port.doRead()  # those who wait to be accepted would be reset
-            await maybeDeferred(port.stopListening).asFuture(loop)
+            self._port.numberAccepts = BACKLOG
+            self._port.doRead()  # those who wait to be accepted would be reset
+            await maybeDeferred(self._port.stopListening).asFuture(loop)
             await lifespan.run_shutdown()
             for connection in list(self.open):
                 connection.going_away()

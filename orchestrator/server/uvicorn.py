@@ -35,7 +35,7 @@ from orchestrator.server.limits import (
     Pings,
     closing,
 )
-from orchestrator.server.listening import waiting
+from orchestrator.server.listening import BACKLOG, waiting
 from orchestrator.server.pulse import Pulse
 from orchestrator.server.uvicorn_http import Http
 
@@ -223,6 +223,7 @@ def make_server(application: Application, pings: Pings | None) -> Server:
         ws_ping_interval=None if pings is None else pings.interval,  # see `start_keepalive`
         ws_ping_timeout=None if pings is None else pings.timeout,
         h11_max_incomplete_event_size=HEADER_LINE_BYTES,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         proxy_headers=False,

@@ -19,10 +19,10 @@ async def serving(application: Any) -> AsyncIterator[str]:
     """Serve an application on a free port and give its URL; afterwards the server ends as at SIGTERM."""
     from orchestrator.server.guard import guarded
     from orchestrator.server.limits import WEBSOCKET_BYTES
-    from orchestrator.server.listening import listen
+    from orchestrator.server.listening import bind
     from orchestrator.server.uvicorn import Server, WebSocket
 
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
     config = uvicorn.Config(
         guarded(application),
         interface="asgi3",

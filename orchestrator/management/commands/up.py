@@ -31,7 +31,7 @@ from django.core.management.color import supports_color
 from orchestrator import embedded
 from orchestrator.console import Console
 from orchestrator.server import SERVERS
-from orchestrator.server.listening import PortInUse, listen
+from orchestrator.server.listening import PortInUse, bind
 from orchestrator.supervisor import BootFailed, ChildSpec, Supervisor
 
 READY_SECONDS = 60.0
@@ -223,7 +223,7 @@ def _welcome(plan: Plan, first_run: bool) -> str:
 def _listening_trouble(plan: Plan) -> str | None:
     """Return why we could not listen there, None if we could."""
     try:
-        listen(plan.host, plan.port).close()
+        bind(plan.host, plan.port).close()
     except PortInUse as error:
         return f"{error}, choose another with --port"
     except OSError as error:

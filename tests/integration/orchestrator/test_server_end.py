@@ -84,6 +84,16 @@ async def test_whoever_has_connected_before_the_end_may_ask_and_is_answered(serv
         assert await asyncio.to_thread(served.wait) == 0
 
 
+async def test_told_to_end_as_soon_as_it_listens_it_still_serves_whoever_has_connected(
+    server: str, tmp_path: Path
+) -> None:
+    with running(server, tmp_path) as served:
+        async with served.talk(REQUEST) as (reader, _):
+            os.kill(served.pid, signal.SIGTERM)
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        assert await asyncio.to_thread(served.wait) == 0
+
+
 WAITING = 400
 """More than a server accepts on its way from the signal to closing its listener, as it does a few at a time."""
 

@@ -5,13 +5,14 @@ import socket
 
 import pytest
 
-from orchestrator.server.listening import listen, waiting
+from orchestrator.server.listening import bind, waiting
 from orchestrator.server.uvicorn import make_server
 from tests.support.served import SOON
 
 
 def test_connections_that_wait_are_accepted_and_then_none_is_left():
-    with listen("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
+        listener.listen()
         clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
         found = waiting(listener)
         assert sorted(one.getpeername() for one in found) == sorted(one.getsockname() for one in clients)
@@ -27,7 +28,7 @@ async def answer(scope, receive, send):
 
 @pytest.mark.timeout(SOON)
 async def test_a_connection_that_uvicorn_has_not_accepted_when_it_stops_listening_is_served():
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
     server = make_server(answer, None)
     serving = asyncio.create_task(server._serve([listener]))
     while not server.started:  # noqa: ASYNC110 (it tells nobody)
