@@ -4,12 +4,12 @@ It may outlive the client's connection: a close while the actor sleeps is still 
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from django.conf import settings
 
 from gateway.attempts import until_answered, watch_actor
+from gateway.berth import Berth
 from gateway.client import Client
 from gateway.errors import (
     ActorDestroyedWhileWaiting,
@@ -27,17 +27,14 @@ from gateway.errors import (
     TunnelOverloaded,
 )
 from gateway.hub import Hub
-from gateway.lane import Lane
 from gateway.outbox import Outbox
 from gateway.routing import told
-from gateway.said import Said
 from gateway.socket_story import Turn
 from gateway.socket_tunnel import (
     Accepted,
     Close,
     Detach,
     Effect,
-    Limits,
     Over,
     Phase,
     Refused,
@@ -49,15 +46,13 @@ from gateway.socket_tunnel import (
 from gateway.stash import Stash
 from gateway.waiting import Wait, until_connectable
 from gateway.wake_trace import tell_wake
-from gateway.watch import Exchange, Route, Watch
+from gateway.watch import Route, Watch
 from orchestrator.errors import OrchestratorError
 from orchestrator.tracing import NO_TRACE, Trace
 from runners.background import spawn
-from runners.channel import ANY_LIFE
 from runners.protocol.messages import (
     ToClientWebSocketOpen,
     ToServerTunnelMessageKind,
-    ToServerWebSocketOpen,
 )
 
 EARLY_BYTES = 1024 * 1024
@@ -69,10 +64,12 @@ SAME_LIFE_SECONDS = 0.1
 class ProxiedSocket:
     """A WebSocket between a client and an actor, from the first attempt to the last word."""
 
-    def __init__(self, client: Client, outbox: Outbox, ray_id: str, accept: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, client: Client, outbox: Outbox, tunnel: SocketTunnel, accept: Callable[[], Awaitable[None]]
+    ) -> None:
         """`outbox` is what the client is sent; `accept` completes its handshake, if that is still to do."""
         self._client, self._outbox, self._accept = client, outbox, accept
-        self._tunnel = SocketTunnel(ray_id, limits())
+        self._tunnel = tunnel
         self._trace = NO_TRACE
         self._opened = False  # it was, once
         self._life = ("", -1)  # the runner it is or was with, and the generation
@@ -82,9 +79,7 @@ class ProxiedSocket:
         self._start: ToClientWebSocketOpen
         self.request_id = b""
         self._kept = False
-        self._lane: Lane | None = None
-        self._exchange: Exchange | None = None
-        self._said = Said()
+        self._berth: Berth | None = None
         self._answer: asyncio.Future[bool] | None = None  # of the runner that was asked
         self._failure: GatewayError | None = None  # of the present exchange
         self._changed: asyncio.Event | None = None  # something to look at, while it hibernates
@@ -131,7 +126,7 @@ class ProxiedSocket:
         """Whether the client had better not be read from for now."""
         tunnel = self._tunnel
         if tunnel.phase is Phase.OPEN:
-            return self._lane is not None and self._lane.is_busy
+            return self._berth is not None and self._berth.is_busy
         if tunnel.phase is Phase.HIBERNATING:
             return tunnel.unacked_bytes > EARLY_BYTES
         return tunnel.held_bytes > EARLY_BYTES
@@ -210,19 +205,16 @@ class ProxiedSocket:
     def _attach(self, route: Route) -> None:
         self._failure = None
         self._life = (route.runner_id, route.generation)
-        self._said = Said()
-        self._lane = self._hub.lane(route.runner_id)
-        self._lane.join(self)
-        self._exchange = Exchange(route, math.inf, self._exchange_failed)
-        self._watch.join(self._exchange)
+        lane = self._hub.lane(route.runner_id)
+        self._berth = Berth(self, lane, self._start.actor_id, route, self._life_over)
+        self._berth.take(self._watch)
 
     def _detach(self) -> None:
-        if self._lane is not None and self._exchange is not None:
-            self._watch.leave(self._exchange)
-            self._lane.leave(self)
-            self._lane = self._exchange = None
+        if self._berth is not None:
+            self._berth.leave(self._watch)
+            self._berth = None
 
-    def _exchange_failed(self, error: GatewayError) -> None:
+    def _life_over(self, error: GatewayError) -> None:
         """The actor's life has ended: it stopped, or is no more."""
         self._failure = error
         if self._answer is not None:
@@ -235,12 +227,10 @@ class ProxiedSocket:
 
     def take(self, runner_id: str, kind: ToServerTunnelMessageKind, index: int) -> None:
         """Take a message of a runner. While the socket hibernates nobody knows yet which one it will be with."""
-        if self._lane is not None:
-            if self._lane.runner_id != runner_id:
+        if self._berth is not None:
+            if self._berth.runner_id != runner_id:
                 return
-            if isinstance(kind, ToServerWebSocketOpen):
-                self._said.opened(index)
-            elif not self._said.is_next(index):
+            if not self._berth.is_whole(kind, index):
                 self.tunnel_broken()
             self._do(self._tunnel.from_runner(kind))
         elif self._tunnel.phase in (Phase.HIBERNATING, Phase.LEAVING):
@@ -248,7 +238,8 @@ class ProxiedSocket:
 
     def runner_gone(self) -> None:
         """Take note that the runner's connection has ended; it may come back."""
-        self._said.interrupted()
+        if self._berth is not None:
+            self._berth.said.interrupted()
 
     def tunnel_lost(self) -> None:
         """Take note that messages to the runner are lost. A runner that was asked is asked anew."""
@@ -345,12 +336,12 @@ class ProxiedSocket:
 
     def _send(self, effect: ToRunner) -> bool:
         """Send a message to the runner. False if that was impossible, and the socket is over."""
-        if self._lane is None:
+        if self._berth is None:
             return True
         try:
             is_over = self._tunnel.phase is Phase.OVER  # its last word: whichever life has it is to let it go
             frame = self._hub.frame(self.request_id, effect.index, effect.kind)
-            self._lane.send(frame, ANY_LIFE if is_over else (self._start.actor_id, self._life[1]))
+            self._berth.send(frame, to_any_life=is_over)
         except TunnelOverloaded as error:
             if self._tunnel.phase is not Phase.OVER:
                 self._do(self._tunnel.fail(error))
@@ -368,13 +359,11 @@ class ProxiedSocket:
                     self._tell(Turn.CLOSED, effect.by)
                 self._outbox.close(effect)
             case Detach():
-                assert self._exchange is not None, "only an open socket hibernates"
-                generation = self._exchange.generation
+                assert self._berth is not None, "only an open socket hibernates"
                 self._tell(Turn.HIBERNATES)
-                if self._lane is not None:
-                    self._lane.withdraw(self)
+                self._berth.withdraw()
                 self._detach()
-                spawn(self._resume_soon(generation))
+                spawn(self._resume_soon(self._life[1]))
             case Wake():
                 if self._changed is not None:
                     self._changed.set()
@@ -413,11 +402,3 @@ class ProxiedSocket:
         if self._kept:
             self._kept = False
             self._hub.pairs.forget(self.request_id)
-
-
-def limits() -> Limits:
-    """Return the limits of a socket as they are configured."""
-    env = settings.ENV
-    return Limits(
-        unacked_bytes=env.gateway_socket_unacked_bytes, unacked_seconds=env.gateway_socket_unacked_ms / 1000
-    )

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 
+from django.conf import settings
+
 from gateway import admission
 from gateway.access import admit, attended
 from gateway.client import Client, ClientGone
@@ -12,7 +14,7 @@ from gateway.outbox import Outbox
 from gateway.proxied_socket import ProxiedSocket
 from gateway.resolving import resolve
 from gateway.routing import Target, selected, socket_target, without_token
-from gateway.socket_tunnel import Close, closing
+from gateway.socket_tunnel import Close, Limits, SocketTunnel, closing
 from gateway.tunnel import request_start
 from orchestrator import failures, lifespan, logs, metrics, tracing
 from orchestrator.consumers import LeanConsumer
@@ -46,7 +48,7 @@ class GatewaySocket(LeanConsumer):
         self._ending: OrchestratorError | None = None
         self._closed = asyncio.Event()
         self._client = client = Client(self._read)
-        self._socket = ProxiedSocket(client, self._outbox, self.ray_id, self._accept)
+        self._socket = ProxiedSocket(client, self._outbox, SocketTunnel(self.ray_id, limits()), self._accept)
         client.listen()
         _open.add(self)
         metrics.GATEWAY_SOCKETS.inc()
@@ -171,6 +173,14 @@ class GatewaySocket(LeanConsumer):
             else:
                 text = message.data.decode(errors="replace")
                 await self.send_message({"type": "websocket.send", "text": text})
+
+
+def limits() -> Limits:
+    """Return the limits of a socket as they are configured."""
+    env = settings.ENV
+    return Limits(
+        unacked_bytes=env.gateway_socket_unacked_bytes, unacked_seconds=env.gateway_socket_unacked_ms / 1000
+    )
 
 
 async def _close_all() -> None:

@@ -58,10 +58,13 @@ async def _run_as(child: Child, command: Sequence[str], cwd: Path, seconds: floa
 
 @cache
 def _older_tree(directory: Path) -> Path | None:
-    """Unpack the oldest release of late that has the present migrations; None without a history."""
+    """Unpack the oldest release of late that has the present migrations and passes over what it does not know.
+
+    That is as old as `later.py`. None without a history.
+    """
     present = _migrations("HEAD")
     for commit in reversed(_git("log", f"-{OLDEST}", "--format=%H").split()[1:]):
-        if _migrations(commit) == present:
+        if _migrations(commit) == present and _git("ls-tree", commit, "tests/faults/later.py"):
             tree = directory / "older"
             archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, capture_output=True, check=True)
             with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:

@@ -124,6 +124,8 @@ async def lose_one_to_the_runner(client):
     """Have one message of the client vanish on its way, as a lost link may have it."""
     way = the_lane()
     await eventually(lambda: not way._under_way)
+    [rider] = way.riders
+    way._unseen.append((way._number, [rider.request_id]))
     way._number += 1
     await client.send("after the gap")
 
