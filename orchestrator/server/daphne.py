@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from daphne.server import Server as DaphneServer  # type: ignore[import-untyped]
-from twisted.internet.defer import maybeDeferred
 from twisted.logger import (
     FilteringLogObserver,
     LogLevel,
@@ -24,7 +23,7 @@ from orchestrator.server.daphne_flow import Inbox
 from orchestrator.server.daphne_reactor import loop, reactor
 from orchestrator.server.guard import Application, Message, Scope
 from orchestrator.server.limits import BODY_MARGIN_BYTES, STOP_SECONDS, Pings
-from orchestrator.server.listening import BACKLOG
+from orchestrator.server.listening import BACKLOG, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -160,9 +159,9 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
 
     async def _end(self) -> None:
         try:
-            self._port.numberAccepts = BACKLOG
-            self._port.doRead()  # those who wait to be accepted would be reset
-            await maybeDeferred(self._port.stopListening).asFuture(loop)
+            for client in self._stop_listening():
+                reactor.adoptStreamConnection(client.fileno(), client.family, self.http_factory)
+                client.close()
             await lifespan.run_shutdown()
             for connection in list(self.open):
                 connection.going_away()
@@ -173,6 +172,13 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
                 await self._wait_for_quiet(CUT_OFF_SECONDS)
         finally:
             reactor.stop()
+
+    def _stop_listening(self) -> list[socket.socket]:
+        """Close the port at once, which Twisted does a turn of its loop later; return who had connected."""
+        self._port.stopReading()
+        found = waiting(self._port.socket)
+        self._port.socket.close()
+        return found
 
     async def _wait_for_quiet(self, seconds: float) -> bool:
         """Wait until no connection and no application is left; say whether it came to that in time."""

@@ -5,12 +5,24 @@ and try the next process, instead of waiting for one that boots and may never se
 """
 
 import contextlib
+import ctypes
 import errno
 import socket
+import struct
+import sys
 
 BACKLOG = 2048
 
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_NO_SYN = [
+    (0x30, 0, 0, 13),  # load the byte of the TCP header that holds its flags
+    (0x45, 0, 1, 0x02),  # if SYN is set: the next step, else the one after
+    (0x06, 0, 0, 0),  # drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # let it pass, whole
+]
+"""A filter (bpf(4)) that keeps a listening socket from hearing of new connections."""
 
 
 class PortInUse(Exception):
@@ -50,7 +62,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def waiting(listener: socket.socket) -> list[socket.socket]:
-    """Accept and return the connections that wait: whoever closes the listener resets them."""
+    """Accept and return the connections that wait, before the listener is closed, which would reset them.
+
+    On Linux no more are begun from now on: who knocks gets no answer, knocks again a second later, and is refused.
+    """
+    _hear_no_knock(listener)
     found: list[socket.socket] = []
     with contextlib.suppress(OSError):  # none is left
         while True:
@@ -58,3 +74,13 @@ def waiting(listener: socket.socket) -> list[socket.socket]:
             client.setblocking(False)
             found.append(client)
     return found
+
+
+def _hear_no_knock(listener: socket.socket) -> None:
+    if sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _NO_SYN))
+    with contextlib.suppress(OSError):  # not everything that calls itself Linux can do it
+        listener.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_NO_SYN), ctypes.addressof(program))
+        )

@@ -189,11 +189,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, let the process's consumers say goodbye, then close what is open."""
-        loop = asyncio.get_running_loop()
-        taken = [loop.create_task(self._take(client)) for one in sockets or [] for client in waiting(one)]
+        clients = [client for one in sockets or [] for client in waiting(one)]
         for server in self.servers:
             server.close()
-        await asyncio.gather(*taken)
+        await asyncio.gather(*(self._take(client) for client in clients))
         await lifespan.run_shutdown()
         await super().shutdown(sockets)
 

@@ -115,6 +115,28 @@ async def test_connections_that_wait_to_be_accepted_at_the_end_are_served(server
         assert set(answers) == {b"HTTP/1.1 200"}
 
 
+async def test_whoever_connects_just_as_it_stops_listening_is_served_or_refused(
+    server: str, tmp_path: Path
+) -> None:
+    def ask_until_refused(port: int) -> list[bytes]:
+        answers = []
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port), SOON) as client:
+                    client.sendall(REQUEST)
+                    answers.append(client.recv(12))
+            except ConnectionRefusedError:
+                return answers
+
+    with running(server, tmp_path) as served:
+        served.get("/journal")
+        asking = [asyncio.create_task(asyncio.to_thread(ask_until_refused, served.port)) for _ in range(16)]
+        await asyncio.sleep(0.3)
+        os.kill(served.pid, signal.SIGTERM)
+        answers = [answer for answers in await asyncio.gather(*asking) for answer in answers]
+    assert set(answers) == {b"HTTP/1.1 200"}
+
+
 def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
