@@ -70,7 +70,8 @@ class Lane:
         self._more = asyncio.Event()
         self._epoch, self._number = next(_epochs), 0
         self._unseen: deque[tuple[int, list[bytes]]] = deque()  # published, by number: whose frames they are
-        self._under_way = 0  # so many of the waiting are being published
+        self._under_way = 0  # so many of the waiting are being published, together
+        self._in_doubt = False  # they may have been, though the link to Redis broke
         self._heard: tuple[bytes, int] | None = None  # the runner's socket, and its next number
         self._reads_lives = False  # that socket, as far as is known
         self._heard_at = self._left_at = asyncio.get_running_loop().time()
@@ -211,7 +212,7 @@ class Lane:
         """Begin anew: whose messages are lost may say them again, after nothing that was to follow them."""
         self._epoch, self._number = next(_epochs), 0
         self._unseen.clear()
-        self._under_way = 0
+        self._under_way, self._in_doubt = 0, False
         self._keep([one for one in self._waiting if request_id_of(one[0]) not in request_ids])
         for rider in [one for one in self.riders if one.request_id in request_ids]:
             rider.tunnel_lost()
@@ -244,21 +245,26 @@ class Lane:
                 return False
             self._waiting_bytes -= len(self._waiting.popleft()[0])
             return True
-        frames, lives = zip(*self._first(), strict=True)
         epoch, number = self._epoch, self._number
+        if not self._under_way:
+            going = list(self._first())
+            self._under_way = len(going)
+            self._unseen.append((number, [request_id_of(frame) for frame, _ in going]))
+        frames, lives = zip(*itertools.islice(self._waiting, self._under_way), strict=True)
         batch = channel.Frames(self._gateway_id, epoch, number, frames, lives if self._reads_lives else None)
-        payload = channel.encode(batch)
-        self._unseen.append((number, [request_id_of(frame) for frame in frames]))
-        self._under_way = len(frames)
+        payload, is_through, in_doubt = channel.encode(batch), False, False
         try:
             is_through = await self._bus.publish_counted(channel.runner_channel(self.runner_id), payload) > 0
-        except (BusOverloaded, BusUnavailable):
-            is_through = False  # or is it: said again it has the same number
+        except BusOverloaded:
+            pass
+        except BusUnavailable:
+            in_doubt = True
         if (epoch, number) != (self._epoch, self._number):
             return True  # what has become of it was told meanwhile
+        self._in_doubt = self._in_doubt or in_doubt  # if so, the same is said again with the same number
         if is_through:
             self._through()
-        else:
+        elif not self._in_doubt:
             self._under_way = 0
             self._unseen.pop()
         return is_through
@@ -268,7 +274,7 @@ class Lane:
         self._number += 1
         for _ in range(self._under_way):
             self._waiting_bytes -= len(self._waiting.popleft()[0])
-        self._under_way = 0
+        self._under_way, self._in_doubt = 0, False
 
     def _first(self) -> "itertools.takewhile[tuple[bytes, Life]]":
         sizes = itertools.accumulate((len(frame) for frame, _ in self._waiting), initial=0)

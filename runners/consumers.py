@@ -56,15 +56,19 @@ class RunnerSocket(LeanConsumer):
                 self._tell(error)
                 await self._close(error)
         finally:
-            # Only now, with the closing handshake done, may the runner's actors be given to others (DESIGN §11).
             try:
                 if self.conversation is not None:
-                    self.conversation.account()
-                    runner_id = self.conversation.runner_id
-                    await run_db(services.disconnect, runner_id=runner_id, socket_id=self.socket_id)
+                    await self._leave(self.conversation)
             finally:
                 _open.discard(self)
                 self.closed.set()
+
+    async def _leave(self, conversation: Conversation) -> None:
+        """Only now, with the closing handshake done, may the runner's actors be given to others (DESIGN §11)."""
+        try:
+            conversation.account()
+        finally:
+            await run_db(services.disconnect, runner_id=conversation.runner_id, socket_id=self.socket_id)
 
     async def _speak(self) -> OrchestratorError | None:
         """Hold the conversation; return why it is to be closed, None if the runner has closed it."""

@@ -88,6 +88,7 @@ class Conversation:
         self._decided = asyncio.Event()  # some of them were, since it was cleared
         self._feed = CommandFeed(self._events, self._queue, protocol_version, reused=registration.reused)
         self.ties = Ties(self.runner_id, protocol_version)
+        self._hung_up = self._accounted = False
         self._desk = StorageDesk(socket_id, protocol_version, self._events, self._queue)
         self._held_at = time.monotonic()
         self._return_told = True  # whether gateways need not be told that the runner is back
@@ -123,8 +124,8 @@ class Conversation:
                 self._feed.catch_up()
             error = await self._ended
             if self._has_ended_by(GoingAway):
-                await self._finish()
-            return error
+                await self._finish(reading=tasks[-1])
+            return None if self._hung_up else error
         finally:
             self._take_no_more()
             metrics.RUNNER_SOCKETS.dec()
@@ -135,26 +136,37 @@ class Conversation:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if not self._has_ended_by(GoingAway):
+                self.account()
 
     def _has_ended_by(self, error: type[OrchestratorError]) -> bool:
         ended = self._ended
         return ended.done() and not ended.cancelled() and isinstance(ended.result(), error)
 
-    async def _finish(self) -> None:
+    async def _finish(self, reading: asyncio.Task[None]) -> None:
         """Answer what the runner has asked of the storage: it would wait, as it cannot ask again (PROTOCOL §6).
 
-        And have it confirm what was written to it: for what is confirmed nobody has to fear.
+        And have it confirm what was written to it: for what is confirmed nobody has to fear. Not if it hangs up.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FINISH_SECONDS):
-                await self._desk.finish()
-                await self.ties.confirm(self._say_ping)
-                await self._queue.drained()
+
+        async def finish() -> None:
+            await self._desk.finish()
+            await self.ties.confirm(self._say_ping)
+            await self._queue.drained()
+
+        finishing = asyncio.create_task(finish())
+        try:
+            await asyncio.wait((finishing, reading), timeout=FINISH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            finishing.cancel()
+            await asyncio.gather(finishing, return_exceptions=True)
 
     def account(self) -> None:
-        """Account to gateways for what this socket may not have taken along. Nothing more comes of it."""
+        """Account to gateways for what this socket may not have taken along, once. Nothing more comes of it."""
         self.ties.part()
-        self.ties.account(self._queue.unsent(), replaced=self._has_ended_by(Evicted))
+        if not self._accounted:
+            self._accounted = True
+            self.ties.account(self._queue.unsent(), replaced=self._has_ended_by(Evicted))
 
     async def _tell_return(self) -> None:
         """Tell gateways that the runner is back, and has said what it had kept for them.
@@ -178,11 +190,13 @@ class Conversation:
         if not self._ended.done():
             self._ended.set_result(error)
             self._take_no_more()
+        else:
+            self.ties.part()  # it was to be heard out, and that is over
 
     def _take_no_more(self) -> None:
         """Hear nothing more of gateways. If we are going away, they still hear of the runner for a moment."""
         name = channel.runner_channel(self.runner_id)
-        get_bus().unsubscribe(name, self._on_bus, self.ties.give_late_back)
+        get_bus().unsubscribe(name, self._on_bus, self._on_late)
         sockets.let_go(self.runner_id, self)
         if not self._has_ended_by(GoingAway):
             self.ties.part()
@@ -194,6 +208,7 @@ class Conversation:
             while True:
                 message = await self._receive()
                 if message["type"] == "websocket.disconnect":
+                    self._hung_up = True
                     return self.end(None)
                 self._in_hand = True
                 try:
@@ -273,8 +288,7 @@ class Conversation:
             case channel.TunnelFrame(frame):
                 self._write_or_give_back(frame)
             case channel.Frames() as message:
-                for frame, life in self.ties.take(message):
-                    self._write_or_give_back(frame, life)
+                self._take_frames(message)
             case channel.Probe(gateway_id):
                 self.ties.tell(gateway_id)
             case channel.LogEntry() as entry:
@@ -290,6 +304,18 @@ class Conversation:
                     self.end(Evicted())
                 elif keep != self._socket_id:
                     spawn(self._make_way())
+
+    def _on_late(self, payload: bytes) -> None:
+        """Take what was on its way when we stopped listening. For a moment the runner can still have it."""
+        message = channel.decode(payload)
+        if isinstance(message, channel.Frames) and not self.ties.parted:
+            self._take_frames(message)
+        else:
+            self.ties.give_late_back(message)
+
+    def _take_frames(self, message: channel.Frames) -> None:
+        for frame, life in self.ties.take(message):
+            self._write_or_give_back(frame, life)
 
     async def _make_way(self) -> None:
         """End if another socket is the runner's now. The one that is to be kept may also have been before this."""

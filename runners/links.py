@@ -17,7 +17,7 @@ NOTICE = 0xF0
 """The first byte of what is no frame of a runner but a `Standing` of its socket."""
 
 _HEAD = struct.Struct("<BBIQ")
-_FIRST_SOCKET_KIND = 3  # of ToClientTunnelMessageKind: those before are of requests, which look after themselves
+_FIRST_SOCKET_KIND = 3  # of tunnel messages, either way: those before are of requests, which look after themselves
 _IDS_AT, _REQUEST_ID_AT, _KIND_AT = 1, 5, 11  # in a tunnel frame: tag, gateway id, request id, index, kind
 
 
@@ -58,6 +58,11 @@ def decode_standing(notice: bytes) -> Standing:
 def request_id_of(frame: bytes) -> bytes:
     """Return the request id of a tunnel frame, which must be one."""
     return frame[_REQUEST_ID_AT : _REQUEST_ID_AT + 4]
+
+
+def is_of_socket(frame: bytes) -> bool:
+    """Whether a tunnel frame, either way, is of a WebSocket and not of a request."""
+    return len(frame) > _KIND_AT and frame[_KIND_AT] >= _FIRST_SOCKET_KIND
 
 
 @dataclass(slots=True)
@@ -131,7 +136,7 @@ class Links:
 
     def wrote(self, frame: bytes) -> None:
         """Note a tunnel frame that was written to the runner."""
-        if frame[_KIND_AT] >= _FIRST_SOCKET_KIND:
+        if is_of_socket(frame):
             self._doubtful.add(frame[_IDS_AT : _KIND_AT - 2])
 
     @property

@@ -10,8 +10,8 @@ from runners import channel, forwarding, sockets
 from runners.background import spawn
 from runners.channel import Life
 from runners.delivery import Deliveries, request_begun_by
-from runners.errors import RunnerProtocolError
-from runners.links import Flag, Links
+from runners.errors import RunnerProtocolError, TunnelPayloadTooLarge
+from runners.links import Flag, Links, is_of_socket
 
 
 class Ties:
@@ -22,7 +22,7 @@ class Ties:
         self._links = Links()
         self._deliveries = Deliveries()
         self._ponged = asyncio.Event()  # since it was cleared
-        self._parted = False
+        self.parted = False
 
     def tell(self, gateway_id: bytes, flags: Flag = Flag.NONE) -> None:
         """Tell a gateway how far this socket has come with it."""
@@ -39,12 +39,18 @@ class Ties:
         """
         metrics.FRAMES_FROM_RUNNERS.n += 1
         metrics.BYTES_FROM_RUNNERS.n += len(frame)
-        links = None if self._parted else self._links  # what comes too late would be taken for the next socket's
-        await forwarding.forward(self._runner_id, frame, self._version, links)
+        if self.parted and is_of_socket(frame):
+            return  # one before it may be missing, and the next socket's would hide that
+        try:
+            links = None if self.parted else self._links
+            await forwarding.forward(self._runner_id, frame, self._version, links)
+        except (asyncio.CancelledError, TunnelPayloadTooLarge):
+            self.part()  # it is lost, and is to be missed
+            raise
 
     async def hear_out(self, frame: bytes | None) -> None:
         """Pass on a tunnel frame that the runner has sent before it heard of our close: it says it once."""
-        if frame and frame[0] == forwarding.TUNNEL_TAG and not self._parted:
+        if frame and frame[0] == forwarding.TUNNEL_TAG:
             with contextlib.suppress(RunnerProtocolError):
                 await self.forward(frame)
 
@@ -91,18 +97,18 @@ class Ties:
 
     # The end
 
-    def give_late_back(self, payload: bytes) -> None:
+    def give_late_back(self, message: object) -> None:
         """Have a gateway send again what was on its way to us: Redis has told it that somebody takes it."""
-        match channel.decode(payload):
+        match message:
             case channel.TunnelFrame(frame):
                 spawn(forwarding.give_back(self._runner_id, frame, self._version))
-            case channel.Frames(gateway_id) if self._parted:  # else it will hear of it
+            case channel.Frames(gateway_id):
                 self.tell(gateway_id, Flag.GONE)
 
     def part(self) -> None:
         """Tell gateways that this socket takes and brings nothing more, once."""
-        if not self._parted:
-            self._parted = True
+        if not self.parted:
+            self.parted = True
             for gateway_id in self._links.gateways():
                 self.tell(gateway_id, Flag.GONE)
 

@@ -140,6 +140,8 @@ class Server(DaphneServer):  # type: ignore[misc]  # daphne has no types
         self._less.set()
         details = self.connections[protocol]
         del details["application_instance"]
+        if isinstance(protocol, daphne_websocket.WebSocket):
+            protocol.application_ended()
         if "disconnected" in details:
             if not task.cancelled():
                 task.exception()  # nobody is left to be told; what was wrong, the guard has logged

@@ -72,10 +72,15 @@ class Inbox:
         event = await self._events.get()
         if self._transport:
             self._bytes -= _size(event)
-            if self._paused and self._bytes <= READ_BUFFER_BYTES // 2:
-                self._paused = False
-                self._transport.resumeProducing()
+            if self._bytes <= READ_BUFFER_BYTES // 2:
+                self.flow()
         return event
+
+    def flow(self) -> None:
+        """Read from the client again."""
+        if self._paused:
+            self._paused = False
+            self._transport.resumeProducing()
 
 
 def _size(event: Event) -> int:

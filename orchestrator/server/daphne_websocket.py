@@ -155,6 +155,12 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # daphne has no types
         else:
             self.dropConnection(abort=True)
 
+    def application_ended(self) -> None:
+        """Nobody reads on."""
+        if self._reads_on:
+            self._reads_on = False
+            self.application_queue.flow()
+
     def duration(self) -> float:
         """Return how many seconds ago the handshake began."""
         return loop.time() - self._opened_at

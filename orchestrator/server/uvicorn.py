@@ -91,6 +91,8 @@ class WebSocket(WebSocketsSansIOProtocol):
             return
         if len(self.frames) < WEBSOCKET_FRAMES:
             super().handle_cont(event)
+        elif self.close_sent:
+            self.transport.abort()
         else:
             self.frames = []
             self.conn.send_close(*TOO_MANY_FRAMES)
@@ -100,12 +102,20 @@ class WebSocket(WebSocketsSansIOProtocol):
         """Give a message to the application; after its close, too, if it reads on."""
         if not self._reads_on:
             return super().send_receive_event_to_app()
-        self.close_sent = False
-        try:
-            super().send_receive_event_to_app()
-        finally:
-            self.close_sent = True
+        if self.curr_msg_data_type == "bytes":  # text that is none could not be refused any more
+            self.close_sent = False
+            try:
+                super().send_receive_event_to_app()
+            finally:
+                self.close_sent = True
         return None
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application has ended: nobody reads on."""
+        super().on_task_complete(task)
+        if self._reads_on:
+            self._reads_on = False
+            self._resume_reading()
 
     def handle_close(self, event: Frame) -> None:
         """The client's close, or its answer to ours."""

@@ -223,7 +223,8 @@ def _welcome(plan: Plan, first_run: bool) -> str:
 def _listening_trouble(plan: Plan) -> str | None:
     """Return why we could not listen there, None if we could."""
     try:
-        bind(plan.host, plan.port).close()
+        with bind(plan.host, plan.port) as listener:
+            listener.listen()  # somebody may boot there already
     except PortInUse as error:
         return f"{error}, choose another with --port"
     except OSError as error:

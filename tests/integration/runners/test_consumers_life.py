@@ -26,6 +26,7 @@ from runners.protocol.messages import (
 from tests.support.live import actor_row, has_state, has_status, runner_row, running_actor
 from tests.support.management import signals
 from tests.support.scripted_runner import RUNNING, STOPPED
+from tests.support.scripted_sockets import client_of, take_opened
 from tests.support.web import SOON_S, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -237,6 +238,17 @@ async def test_a_runner_that_reads_nothing_holds_nobody_up(host, env):
         await lifespan.run_shutdown()
         assert await other.has_closed() == (1011, "ws.going_away")
     deaf.socket.transport.resume_reading()
+
+
+async def test_a_runner_that_hangs_up_meanwhile_is_not_waited_for(host, engine_url, worker, namespace):
+    runner = await host(pongs=False)
+    async with client_of(engine_url, await running_actor(namespace)) as client:
+        await take_opened(runner, client)  # nothing of it is confirmed
+        ending = asyncio.create_task(lifespan.run_shutdown())
+        await runner.take(ToClientPing)
+        await runner.drop()
+        async with asyncio.timeout(0.8):
+            await ending
 
 
 async def start_by_hand(runner, namespace):
