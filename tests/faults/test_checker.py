@@ -238,6 +238,7 @@ def test_a_killed_process_took_its_lives_with_it():
 def test_a_zombie_and_a_ghost_are_told():
     zombie = (event("actor_start", 0),)
     assert any("is a zombie" in one for one in check_lives(lived(*zombie)))
+    assert list(check_lives(lived(*zombie, event("shutdown", 1)))) == []
     assert any(one.startswith("I4") for one in check_lives(lived(*ONE_AFTER_THE_OTHER, status="running")))
     runs = (*ONE_AFTER_THE_OTHER[:2], event("actor_start", 1.1, 1, pid=2))
     assert list(check_lives(lived(*runs, status="running"))) == []

@@ -79,9 +79,11 @@ def _lives(evidence: Evidence) -> Iterator[Life]:
 
 
 def _deaths(evidence: Evidence) -> dict[int, int]:
-    """Return when each process was killed, in ms since the epoch."""
+    """Return when each process was killed, or ended with its runner on the npm client, in ms since the epoch."""
     kills = (one for one in evidence.history.injected if one.fault.kind.startswith("kill"))
-    return {pid: int(one.began * 1000) for one in kills for pid in one.pids}
+    own = (one for one in evidence.journals if one["event"] == "shutdown" and one["process"] == "runner-npm")
+    ended = {one["pid"]: one["at"] for one in own}
+    return ended | {pid: int(one.began * 1000) for one in kills for pid in one.pids}
 
 
 def _last_words(journals: Sequence[Event], pid: int) -> int:

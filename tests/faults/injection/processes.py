@@ -13,6 +13,7 @@ from tests.faults.injection.site import LOOK_SECONDS, Action, Hit, Site, has_end
 from tests.faults.schedule import Fault
 from tests.support.child import Child
 
+HEARS_SECONDS = 3.0  # so long after it was thawed a runner hears that it was given up
 POINT_SECONDS = 5.0  # so long an armed point waits for a worker
 
 GROUPS: dict[str, Callable[[Fleet], Sequence[Child]]] = {
@@ -47,6 +48,13 @@ async def _freeze(child: Child, seconds: float) -> None:
         await asyncio.sleep(seconds)
     finally:
         child.thaw()
+
+
+async def _lose(child: Child, seconds: float) -> None:
+    """Freeze a runner until it is given up. What ends when it hears of that is started again."""
+    await _freeze(child, seconds)
+    if await has_ended(child, HEARS_SECONDS):
+        Child.start(child)
 
 
 async def restart(child: Child, _: float = 0.0) -> None:
@@ -108,6 +116,6 @@ ACTIONS: dict[str, Action] = {
     **{f"restart {group}": on_one(group, restart) for group in ("web", "worker", "connector")},
     **{f"kill worker {point}": _at_point(point, signal.SIGKILL) for point in points.POINTS},
     **{f"freeze worker {point}": _at_point(point, signal.SIGSTOP) for point in points.POINTS},
-    "lose runner": on_one("runner", _freeze),
+    "lose runner": on_one("runner", _lose),
     "kill all workers": _kill_all_workers,
 }

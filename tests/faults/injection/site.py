@@ -56,9 +56,9 @@ Action = Callable[[Site, Fault], Awaitable[Hit]]
 """Carries one fault out, to its end."""
 
 
-async def has_ended(child: Child) -> bool:
+async def has_ended(child: Child, within: float = STOP_SECONDS) -> bool:
     """Wait until a process has ended; False if it takes too long."""
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + within
     while child.alive:
         if time.monotonic() > deadline:
             return False
