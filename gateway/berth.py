@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from gateway.errors import GatewayError
 from gateway.lane import Lane, Rider
-from gateway.said import Said
+from gateway.said import Place, Said
 from gateway.watch import Exchange, Route, Watch
 from runners.channel import ANY_LIFE
 from runners.protocol.messages import ToServerTunnelMessageKind, ToServerWebSocketOpen
@@ -55,9 +55,9 @@ class Berth:
         """
         self._lane.send(frame, ANY_LIFE if to_any_life else (self._actor_id, self.generation))
 
-    def is_whole(self, kind: ToServerTunnelMessageKind, index: int) -> bool:
-        """Take note of the runner's next message; False if one before it is missing."""
+    def hear(self, kind: ToServerTunnelMessageKind, index: int) -> Place:
+        """Take note of the runner's next message, and say where it stands."""
         if isinstance(kind, ToServerWebSocketOpen):
             self.said.opened(index)
-            return True
-        return self.said.is_next(index)
+            return Place.NEXT
+        return self.said.take(index)

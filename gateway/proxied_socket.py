@@ -29,6 +29,7 @@ from gateway.errors import (
 from gateway.hub import Hub
 from gateway.outbox import Outbox
 from gateway.routing import told
+from gateway.said import Place
 from gateway.socket_story import Turn
 from gateway.socket_tunnel import (
     Accepted,
@@ -230,7 +231,10 @@ class ProxiedSocket:
         if self._berth is not None:
             if self._berth.runner_id != runner_id:
                 return
-            if not self._berth.is_whole(kind, index):
+            place = self._berth.hear(kind, index)
+            if place is Place.AGAIN:
+                return
+            if place is Place.BEYOND:
                 self.tunnel_broken()
             self._do(self._tunnel.from_runner(kind))
         elif self._tunnel.phase in (Phase.HIBERNATING, Phase.LEAVING):

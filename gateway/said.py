@@ -5,8 +5,17 @@ lost; of the last before it broke nobody repeats what was on its way. The next o
 """
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 _INDEXES = 2**16
+
+
+class Place(Enum):
+    """Where a message stands among those of its WebSocket."""
+
+    NEXT = auto()
+    AGAIN = auto()  # it is the one before, said once more
+    BEYOND = auto()  # one before it is missing
 
 
 @dataclass(slots=True)
@@ -24,16 +33,19 @@ class Said:
         """Take the first message, which accepts the WebSocket."""
         self._last = index
 
-    def is_next(self, index: int) -> bool:
-        """Take the next message; False if one before it is missing.
+    def take(self, index: int) -> Place:
+        """Take the next message, and say where it stands.
 
         Only the first after an interruption is looked at, and in a later life than the one that has accepted the
         WebSocket not before a number is known: clients count on, or begin at 0. Any other 0 tells nothing: npm
-        clients say it when in doubt.
+        clients say it when in doubt. Our SDK says again what it was just writing when its connection broke; it may
+        have come.
         """
         last, self._last = self._last, index or None
         interrupted, self._interrupted = self._interrupted, False
         if not interrupted or last is None or not index:
-            return True
+            return Place.NEXT
+        if index == last:
+            return Place.AGAIN
         missing = (index - last - 1) % _INDEXES
-        return not 0 < missing < _INDEXES // 2  # else it is said again
+        return Place.BEYOND if 0 < missing < _INDEXES // 2 else Place.NEXT

@@ -47,6 +47,10 @@ class ActorSocket:
         """Say something that a broken connection takes along."""
         self._sent += 1
 
+    def say_again(self) -> None:
+        """Let what is said next be what was said last."""
+        self._sent -= 1
+
     async def accept(self, *, can_hibernate: bool = False) -> None:
         await self.say(ToServerWebSocketOpen(can_hibernate))
 

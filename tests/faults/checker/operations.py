@@ -23,6 +23,8 @@ REASONS = (
 """What a request may be refused with while faults are about."""
 HOSTED_REASONS = (*REASONS, "guard.tunnel_request_aborted")
 """What a request may be refused with whose actor's runner treats it badly, whatever else is about."""
+NO_HTTP = '"message": "the actor'
+"""A host that talks nonsense may come upon an answer that is none in HTTP, and its client is told what it was."""
 ENOUGH = 0.4
 """The least part of the operations of each kind that must succeed."""
 
@@ -52,6 +54,8 @@ def _check_ends(evidence: Evidence) -> Iterator[str]:
             yield f"I3: the connection ended without an answer: {one}"
         elif one.outcome == "refused":
             if one.code in GONE and being_destroyed.get(one.actor_id, one.ended) < one.ended:
+                continue
+            if one.kind == HOSTED_CALL and NO_HTTP in one.told:
                 continue
             if one.code not in (HOSTED_REASONS if one.kind == HOSTED_CALL else REASONS):
                 yield f"I3: refused without a good reason: {one}"

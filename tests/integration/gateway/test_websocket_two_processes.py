@@ -278,6 +278,20 @@ async def test_a_process_that_ends_takes_no_message_to_a_runner_along(
         assert await client.recv() == "3"
 
 
+async def test_what_a_runner_was_just_saying_and_says_again_is_heard_once(runner, actor_id, engine_url):
+    """Our SDK counts what was being written when its connection broke as not sent."""
+    async with client_of(engine_url, actor_id) as client:
+        socket = await opened(client, runner, can_hibernate=True)
+        await socket.send("once")
+        assert await client.recv() == "once"
+        await runner.close()
+        await runner.connect()
+        socket.say_again()
+        await socket.send("once")
+        await socket.send("and on")
+        assert await client.recv() == "and on"
+
+
 async def bereave(runner, url):
     """Have the runner leave as if its process had died: this one does not hear of the end of its socket."""
     hub = open_hub()

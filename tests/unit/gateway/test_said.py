@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.said import Said
+from gateway.said import Place, Said
 
 
 def said(*indexes, interrupted_before=None):
@@ -11,7 +11,7 @@ def said(*indexes, interrupted_before=None):
     for index in indexes:
         if index == interrupted_before:
             log.interrupted()
-        whole.append(log.is_next(index))
+        whole.append(log.take(index) is not Place.BEYOND)
     return whole
 
 
@@ -35,8 +35,19 @@ def test_nothing_is_missing_only_if_1_follows_the_open():
         log = Said()
         log.opened(0)
         log.interrupted()
-        assert log.is_next(first) == is_whole
+        assert (log.take(first) is Place.NEXT) == is_whole
 
 
 def test_a_life_that_has_said_nothing_may_begin_with_any_number():
     assert said(17, interrupted_before=17) == [True]
+
+
+@pytest.mark.parametrize(
+    ("number", "place"), [(7, Place.AGAIN), (8, Place.NEXT), (9, Place.BEYOND), (0, Place.NEXT)]
+)
+def test_what_was_said_last_before_an_interruption_is_known_when_it_is_said_again(number, place):
+    log = Said()
+    assert log.take(7) is Place.NEXT
+    log.interrupted()
+    assert log.take(number) is place
+    assert log.take(number + 1) is Place.NEXT
