@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from contextlib import suppress
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -10,6 +9,10 @@ from channels.management.commands import runworker
 from channels.worker import Worker
 from django.conf import settings
 from django.utils.module_loading import import_string
+
+END_SECONDS = 2.0
+"""A task that was cancelled and has not ended by then is cancelled again."""
+END_ATTEMPTS = 4
 
 
 class Command(runworker.Command):
@@ -31,12 +34,23 @@ async def _serve(worker: Worker) -> None:
 
     Channels' own way ends the process where it stands: what a connector holds would wait for its lease to lapse.
     """
-    serving = asyncio.ensure_future(worker.arun())  # type: ignore[no-untyped-call]
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
-    with suppress(asyncio.CancelledError):
-        await serving
-    consumers = [instance["future"] for instance in worker.application_instances.values()]
-    for consumer in consumers:
-        consumer.cancel()
-    await asyncio.gather(*consumers, return_exceptions=True)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    serving = asyncio.ensure_future(worker.arun())  # type: ignore[no-untyped-call]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    await _end({serving})
+    await _end({instance["future"] for instance in worker.application_instances.values()})
+    if not stop.is_set():
+        stopping.cancel()
+        await serving  # which has failed
+
+
+async def _end(tasks: set[asyncio.Future[Any]]) -> None:
+    """Cancel tasks and wait for them; again if one does not end, as a client of Redis may take it for its own."""
+    for _ in range(END_ATTEMPTS):
+        if tasks:
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=END_SECONDS)
