@@ -1,7 +1,8 @@
 """How far what an actor says to one WebSocket has come: whether something is missing after a broken connection.
 
 A runner numbers its messages of a WebSocket, one after the other (PROTOCOL §5.1). Within one connection none gets
-lost; of the last before it broke nobody repeats what was on its way. The next one's number tells. Does no I/O.
+lost; of the last before it broke nobody repeats what was on its way, but our SDK the one it was just writing. The
+next one's number tells. Does no I/O.
 """
 
 from dataclasses import dataclass

@@ -3,18 +3,11 @@
 import asyncio
 import statistics
 
-import pytest
-
+from tests.faults.marks import on_a_fleet
 from tests.faults.rolling import roll
 from tests.faults.run import run
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.faults,
-    pytest.mark.postgres,
-    pytest.mark.xdist_group("faults"),
-    pytest.mark.timeout(400),
-]
+pytestmark = on_a_fleet(seconds=400)
 
 SEED = 26
 RATE = 100.0

@@ -1,16 +1,9 @@
 """Three minutes of mixed load with a fault now and then: nothing accumulates. `make soak` has more of them."""
 
-import pytest
-
+from tests.faults.marks import on_a_fleet
 from tests.faults.soak import soak
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.faults,
-    pytest.mark.postgres,
-    pytest.mark.xdist_group("faults"),
-    pytest.mark.timeout(420),
-]
+pytestmark = on_a_fleet(seconds=420)
 
 SECONDS = 180.0
 WEBS = ("web0", "web1")
